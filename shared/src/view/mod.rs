@@ -1,0 +1,207 @@
+//! What an edge remembers of the feed, and the rules by which an answer changes it (G2, G5).
+//!
+//! Guarantees: an entry's revision and time only grow; the position never moves backwards; the lease
+//! is extended only by an answer that is complete for a view that covers its `from`; nothing is
+//! forgotten before coordinator time, as the database stated it, has passed its `needed_until`.
+
+mod table;
+
+pub use table::{RevisionTable, TableFull};
+
+use crate::feed::{Answer, PageToken, Question};
+use crate::ids::{Nonce, UserId};
+use crate::lease::{ClockBounds, EdgeMs, Lease, Sent, true_at};
+use crate::position::Position;
+use crate::revision::Revision;
+
+/// The view of one isolate with its lease.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    table: RevisionTable,
+    epoch: u16,
+    position: Option<Position>,
+    pruned_to_ms: u64,
+    lease: Lease,
+    clock: Option<ClockBounds>,
+    /// The answer of which some pages are here; gone when the view is reset.
+    paging: Option<PageToken>,
+    /// The entries did not fit: such an isolate asks for every request.
+    overflowed: bool,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is in, and the lease counts from it.
+    Complete,
+    /// A page is in; ask for the next.
+    More,
+    /// It changes nothing.
+    Dropped(Why),
+}
+
+/// Why an answer changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It answers another question.
+    OtherQuestion,
+    /// It is of an epoch that is over.
+    OldEpoch,
+    /// It starts past what the view covers.
+    Gap,
+    /// It continues an answer that was given up.
+    OtherPages,
+    /// The clock went back while it was under way.
+    ClockStepped,
+    /// The entries do not fit into memory.
+    TooManyEntries,
+}
+
+impl View {
+    /// The next question: the rest of an answer that was begun, or what lies past the cursor.
+    #[must_use]
+    pub fn question(&self, nonce: Nonce, hold_ms: u32) -> Question {
+        let hold_ms = if self.paging.is_some() { 0 } else { hold_ms };
+        Question { nonce, epoch: self.epoch, from: self.position.clone(), page: self.paging.clone(), hold_ms }
+    }
+
+    /// Stamps a question that leaves now: see [`Lease::sent`].
+    #[must_use]
+    pub const fn sent(&self, now_ms: EdgeMs) -> Sent {
+        self.lease.sent(now_ms)
+    }
+
+    /// Applies an answer to a question that was stamped with `sent` and that arrived at `received_ms`.
+    pub fn apply(&mut self, question: &Question, answer: &Answer, sent: Sent, received_ms: EdgeMs) -> Applied {
+        let head = &answer.head;
+        if head.nonce != question.nonce {
+            return Applied::Dropped(Why::OtherQuestion);
+        }
+        self.lease.observe(received_ms);
+        if !self.lease.can_measure_since(sent, received_ms) {
+            return Applied::Dropped(Why::ClockStepped);
+        }
+        if head.epoch < self.epoch {
+            return Applied::Dropped(Why::OldEpoch);
+        }
+        if question.page != self.paging {
+            return Applied::Dropped(Why::OtherPages);
+        }
+        // Pages of one answer come from one reader and state the position of the first; a restarted one has no page.
+        let continues = self.paging.as_ref().is_none_or(|page| page.to == head.to);
+        if !self.covers(question, answer) || !continues {
+            self.paging = None;
+            return Applied::Dropped(Why::Gap);
+        }
+        for entry in &answer.entries {
+            if self.table.raise(entry.user_id, entry.revision, entry.needed_until_ms).is_err() {
+                self.reset();
+                self.overflowed = true;
+                return Applied::Dropped(Why::TooManyEntries);
+            }
+        }
+        if let Some(next) = &head.next_page {
+            self.paging = Some(next.clone());
+            return Applied::More;
+        }
+        self.paging = None;
+        self.overflowed = false;
+        self.advance(head.epoch, &head.to);
+        self.pruned_to_ms = self.pruned_to_ms.max(head.read_at_ms);
+        self.lease.extend(true_at(sent.at_ms, head.held_ms, head.age_ms), head.max_staleness_ms, head.keys_version);
+        self.clock =
+            Some(ClockBounds::from_answer(sent.at_ms, received_ms, head.held_ms, head.age_ms, head.read_at_ms));
+        Applied::Complete
+    }
+
+    /// The answer is complete for this view: it starts from nothing, or from what the view covers.
+    ///
+    /// Positions are compared within one epoch only; across epochs the answer must start exactly at the cursor that
+    /// was asked with and that still is the view's.
+    fn covers(&self, question: &Question, answer: &Answer) -> bool {
+        match (&answer.head.from, &self.position) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(from), Some(at)) if answer.head.epoch == self.epoch => at.covers(from),
+            (Some(from), Some(at)) => from == at && question.epoch == self.epoch,
+        }
+    }
+
+    fn advance(&mut self, epoch: u16, to: &Position) {
+        let moves = epoch > self.epoch || self.position.as_ref().is_none_or(|at| to.covers(at));
+        if moves {
+            self.epoch = epoch;
+            self.position = Some(to.clone());
+        }
+    }
+
+    /// Forgets everything: no position, no lease. What is pruned stays pruned.
+    pub fn reset(&mut self) {
+        *self = Self { pruned_to_ms: self.pruned_to_ms, epoch: self.epoch, lease: self.lease, ..Self::default() };
+        self.lease.end();
+    }
+
+    /// Drops entries that no proof can need any more. A few milliseconds at a million entries: call it now and then.
+    pub fn prune(&mut self) {
+        self.table.prune(self.pruned_to_ms);
+    }
+
+    /// Notes the edge's clock; a step back ends the lease.
+    pub fn observe_clock(&mut self, now_ms: EdgeMs) {
+        self.lease.observe(now_ms);
+    }
+
+    /// Proofs of this user with a lower revision must ask first.
+    #[must_use]
+    pub fn revision_of(&self, user_id: UserId) -> Option<Revision> {
+        self.table.get(user_id)
+    }
+
+    /// Proofs with a `renew_after` up to here may need entries that are gone: they must ask first.
+    #[must_use]
+    pub const fn pruned_to_ms(&self) -> u64 {
+        self.pruned_to_ms
+    }
+
+    /// The feed epoch of the view; 0 before the first answer.
+    #[must_use]
+    pub const fn epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    /// A complete answer was applied at some time, and all of it fitted.
+    #[must_use]
+    pub const fn is_loaded(&self) -> bool {
+        self.position.is_some() && !self.overflowed
+    }
+
+    /// Some pages of an answer are here, the rest is still to be asked for.
+    #[must_use]
+    pub const fn is_paging(&self) -> bool {
+        self.paging.is_some()
+    }
+
+    /// The lease.
+    #[must_use]
+    pub const fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// What is known of coordinator time; `None` before the first answer.
+    #[must_use]
+    pub const fn clock(&self) -> Option<&ClockBounds> {
+        self.clock.as_ref()
+    }
+
+    /// How many users have entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// No user has an entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.len() == 0
+    }
+}

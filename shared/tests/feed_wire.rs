@@ -1,0 +1,97 @@
+//! The feed's wire format: round trips, strictness, and an idle answer's size.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a failed expectation is a failed test
+
+use edgekeep_shared::feed::{Answer, Entry, Head, PageToken, Question};
+use edgekeep_shared::ids::{Nonce, UserId};
+use edgekeep_shared::position::Position;
+use edgekeep_shared::revision::Revision;
+use proptest::prelude::*;
+
+fn position() -> impl Strategy<Value = Position> {
+    (1_u64..1 << 40, prop::collection::btree_set(0_u64..1 << 40, 0..5)).prop_map(|(xmax, xip)| {
+        Position::new(xmax, xip.into_iter().filter(|xid| *xid < xmax).collect()).expect("ascending and below")
+    })
+}
+
+fn page() -> impl Strategy<Value = PageToken> {
+    (any::<u64>(), position(), any::<u64>(), any::<(u64, u64)>())
+        .prop_map(|(instance, to, read_at_ms, after)| PageToken { instance, to, read_at_ms, after })
+}
+
+prop_compose! {
+    fn question()(
+        nonce: [u8; 16], epoch: u16, from in prop::option::of(position()), page in prop::option::of(page()), hold_ms: u32,
+    ) -> Question {
+        Question { nonce: Nonce(nonce), epoch, from, page, hold_ms }
+    }
+}
+
+prop_compose! {
+    fn answer()(
+        nonce: [u8; 16], epoch: u16, from in prop::option::of(position()), to in position(),
+        ms: [u32; 3], read_at_ms in 0_u64..1 << 48, versions: [u64; 2], next_page in prop::option::of(page()),
+        entries in prop::collection::vec((any::<u64>(), any::<u64>(), 0_u64..1 << 48), 0..20),
+    ) -> Answer {
+        let head = Head {
+            nonce: Nonce(nonce), epoch, from, to, age_ms: ms[0], held_ms: ms[1], max_staleness_ms: ms[2], read_at_ms,
+            keys_version: versions[0], settings_version: versions[1], next_page,
+        };
+        let entry = |(user, revision, needed_until_ms)| Entry { user_id: UserId(user), revision: Revision(revision), needed_until_ms };
+        Answer { head, entries: entries.into_iter().map(entry).collect() }
+    }
+}
+
+proptest! {
+    #[test]
+    fn questions_come_back_whole(question in question(), cut in any::<prop::sample::Index>()) {
+        let bytes = question.encode();
+        prop_assert_eq!(Question::decode(&bytes), Ok(question));
+        prop_assert!(Question::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        prop_assert!(Question::decode(&[bytes, vec![0]].concat()).is_err());
+    }
+
+    #[test]
+    fn answers_come_back_whole(answer in answer(), cut in any::<prop::sample::Index>()) {
+        let bytes = answer.encode();
+        prop_assert_eq!(Answer::decode(&bytes), Ok(answer));
+        prop_assert!(Answer::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        prop_assert!(Answer::decode(&[bytes, vec![0]].concat()).is_err());
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Question::decode(&bytes);
+        let _ = Answer::decode(&bytes);
+    }
+
+    #[test]
+    fn merging_is_commutative_associative_and_idempotent(entries: [(u64, u64); 3]) {
+        let [a, b, c] = entries.map(|(revision, needed_until_ms)| Entry {
+            user_id: UserId(1), revision: Revision(revision), needed_until_ms,
+        });
+        prop_assert_eq!(a.merge(b), b.merge(a));
+        prop_assert_eq!(a.merge(b).merge(c), a.merge(b.merge(c)));
+        prop_assert_eq!(a.merge(a), a);
+        prop_assert!(a.merge(b).revision >= a.revision && a.merge(b).needed_until_ms >= a.needed_until_ms);
+    }
+}
+
+#[test]
+fn an_idle_answer_is_small() {
+    let at = Position::from_pg_snapshot("900000:900000:").unwrap();
+    let head = Head {
+        nonce: Nonce([1; 16]),
+        epoch: 1,
+        from: Some(at.clone()),
+        to: at,
+        age_ms: 20,
+        held_ms: 1_000,
+        read_at_ms: 1_795_564_800_000,
+        keys_version: 1,
+        settings_version: 1,
+        max_staleness_ms: 5_000,
+        next_page: None,
+    };
+    let bytes = Answer { head, entries: vec![] }.encode().len();
+    assert!(bytes <= 100, "{bytes}");
+}
