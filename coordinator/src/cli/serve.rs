@@ -1,0 +1,58 @@
+//! `edgekeep serve`.
+
+use std::future::Future;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use super::deployment;
+use crate::app::App;
+use crate::config::{Config, LogConfig, LogFormat};
+use crate::{http, tasks};
+
+pub(super) async fn serve(config: Config, migrate: bool) -> anyhow::Result<()> {
+    log(&config.log)?;
+    // From here on a signal asks for a graceful end, also while starting.
+    let shutdown = shutdown_asked()?;
+    if migrate {
+        deployment::migrate(&config).await?;
+    }
+    if config.login.address_per_minute == 0 {
+        tracing::info!("the limit per client address is off (login.address_per_minute = 0)");
+    }
+    let address = config.listen;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let app = App::start(config).await?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let tasks = tokio::spawn(tasks::run(app.clone()));
+    let served = http::serve(app, listener, shutdown).await;
+    tasks.abort();
+    Ok(served?)
+}
+
+fn log(config: &LogConfig) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.filter).context("log.filter")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match config.format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    set.map_err(|error| anyhow::anyhow!("logs: {error}"))
+}
+
+/// Resolves at the first SIGTERM or Ctrl-C.
+fn shutdown_asked() -> anyhow::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    Ok(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+        tracing::info!("asked to stop: draining");
+    })
+}

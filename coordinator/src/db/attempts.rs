@@ -1,0 +1,331 @@
+//! Attempts and the state of a subject: the rows behind G4 and G6.
+//!
+//! Whoever changes either holds the lock on the subject's row; an attempt is settled by a guarded update, once.
+
+use edgekeep_shared::attempt::Operation;
+use edgekeep_shared::ids::{SessionId, UserId};
+use edgekeep_shared::lockout::{Count, Lock, SubjectState};
+use sqlx::PgConnection;
+
+use super::{DbError, affected, bytes, signed, unsigned, user_id};
+
+/// How an attempt ended. Every delivery of it gets the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The effect has happened.
+    Succeeded,
+    /// Wrong name, wrong password, or not allowed to sign in.
+    InvalidCredentials,
+    /// The password was right; another device has the session and `refuse_second` is in force.
+    RefusedSecond,
+    /// The password was right; the new one does not keep the rules.
+    PasswordRejected,
+}
+
+impl Outcome {
+    const ALL: [Self; 4] = [Self::Succeeded, Self::InvalidCredentials, Self::RefusedSecond, Self::PasswordRejected];
+
+    /// The name in the database and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::RefusedSecond => "refused_second",
+            Self::PasswordRejected => "password_rejected",
+        }
+    }
+}
+
+/// A settled attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which.
+    pub attempt_id: [u8; 32],
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whose, if it succeeded.
+    pub user: Option<UserId>,
+    /// The session that it made.
+    pub session: Option<SessionId>,
+    /// It ended at least one other session.
+    pub ended_other: bool,
+    /// What its first receipt said.
+    pub effective_at_ms: Option<u64>,
+}
+
+/// An attempt that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It has its outcome.
+    Settled(Settled),
+    /// A delivery owns it and is at work.
+    InFlight,
+    /// Its owner's deadline has passed: whoever comes may take it over.
+    Abandoned {
+        /// Which.
+        attempt_id: [u8; 32],
+    },
+}
+
+/// The attempt with one of these ids (under the present key and the one before). `None`: there is none.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn find(conn: &mut PgConnection, ids: &[[u8; 32]]) -> Result<Option<Found>, DbError> {
+    let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.to_vec()).collect();
+    let row = sqlx::query!(
+        r#"SELECT attempt_id, outcome, user_id, session_id, ended_other,
+                  ceil(extract(epoch FROM effective_at) * 1000)::bigint AS effective_at_ms,
+                  owner_deadline <= clock_timestamp() AS "abandoned!"
+           FROM attempt WHERE attempt_id = ANY($1) ORDER BY settled_at NULLS LAST LIMIT 1"#,
+        &ids
+    )
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let attempt_id = bytes(&row.attempt_id)?;
+    let Some(outcome) = row.outcome else {
+        return Ok(Some(if row.abandoned { Found::Abandoned { attempt_id } } else { Found::InFlight }));
+    };
+    let outcome = Outcome::ALL.into_iter().find(|known| known.as_str() == outcome);
+    Ok(Some(Found::Settled(Settled {
+        attempt_id,
+        outcome: outcome.ok_or(DbError::Corrupt("an unknown outcome"))?,
+        user: row.user_id.map(user_id).transpose()?,
+        session: row.session_id.map(|id| bytes(&id).map(SessionId)).transpose()?,
+        ended_other: row.ended_other,
+        effective_at_ms: row.effective_at_ms.map(unsigned).transpose()?,
+    })))
+}
+
+/// A subject's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The number of the next attempt.
+    pub next_seq: u64,
+    /// Run, failures and lock.
+    pub state: SubjectState,
+}
+
+/// The lock that this subject is under, as of now. Read without locking, so only good for refusing early.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn locked_for(conn: &mut PgConnection, subject: &[u8; 32]) -> Result<Option<Option<u64>>, DbError> {
+    let row = sqlx::query!(
+        r#"SELECT CASE WHEN locked_until < 'infinity'
+                       THEN ceil(extract(epoch FROM locked_until - clock_timestamp()) * 1000)::bigint END AS for_ms
+           FROM subject_state WHERE subject = $1 AND locked_until > clock_timestamp()"#,
+        subject.as_slice()
+    )
+    .fetch_optional(conn)
+    .await?;
+    // The clock may have moved on within the statement: then the lock has just ended, and a moment is the answer.
+    Ok(row.map(|row| row.for_ms.map(|ms| u64::try_from(ms).unwrap_or(0))))
+}
+
+/// Makes sure that the subject has a row.
+///
+/// # Errors
+/// When the database cannot do it.
+pub async fn ensure_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Result<(), DbError> {
+    sqlx::query!("INSERT INTO subject_state (subject) VALUES ($1) ON CONFLICT DO NOTHING", subject.as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Locks the subject's row. `None`: it has none.
+///
+/// # Errors
+/// When the database cannot do it.
+pub async fn lock_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Result<Option<Subject>, DbError> {
+    let row = sqlx::query!(
+        r#"SELECT next_seq, window_from_seq, runs, consecutive_failures,
+                  coalesce(locked_until = 'infinity', false) AS "by_administrator!",
+                  CASE WHEN locked_until < 'infinity'
+                       THEN ceil(extract(epoch FROM locked_until) * 1000)::bigint END AS locked_until_ms
+           FROM subject_state WHERE subject = $1 FOR UPDATE"#,
+        subject.as_slice()
+    )
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let lock = match (row.by_administrator, row.locked_until_ms) {
+        (true, _) => Lock::Administrator,
+        (false, Some(until_ms)) => Lock::Until(unsigned(until_ms)?),
+        (false, None) => Lock::Open,
+    };
+    let small = |value: i32| u32::try_from(value).map_err(|_| DbError::Corrupt("a negative count"));
+    Ok(Some(Subject {
+        next_seq: unsigned(row.next_seq)?,
+        state: SubjectState {
+            window_from_seq: unsigned(row.window_from_seq)?,
+            runs: small(row.runs)?,
+            failures_before: small(row.consecutive_failures)?,
+            lock,
+        },
+    }))
+}
+
+/// Stores the subject's row, which is locked.
+///
+/// # Errors
+/// When the row is not there, or the database cannot do it.
+pub async fn store_subject(conn: &mut PgConnection, subject: &[u8; 32], row: &Subject) -> Result<(), DbError> {
+    let (locked_until_ms, by_administrator) = match row.state.lock {
+        Lock::Open => (None, false),
+        Lock::Until(until_ms) => (Some(signed(until_ms)), false),
+        Lock::Administrator => (None, true),
+    };
+    let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    let rows = sqlx::query!(
+        "UPDATE subject_state
+         SET next_seq = $2, window_from_seq = $3, runs = $4, consecutive_failures = $5,
+             locked_until = CASE WHEN $6 THEN 'infinity'
+                                 ELSE timestamptz 'epoch' + $7::bigint * interval '1 millisecond' END,
+             updated_at = clock_timestamp()
+         WHERE subject = $1",
+        subject.as_slice(),
+        signed(row.next_seq),
+        signed(row.state.window_from_seq),
+        small(row.state.runs),
+        small(row.state.failures_before),
+        by_administrator,
+        locked_until_ms
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    affected(rows, 1, "a subject without a row")
+}
+
+/// Counts the places taken in the run that begins at `window_from_seq`. The subject's row is locked.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn count(conn: &mut PgConnection, subject: &[u8; 32], window_from_seq: u64) -> Result<Count, DbError> {
+    // One clock reading decides each row, so no row can fall between the two counts.
+    let row = sqlx::query!(
+        r#"SELECT count(*) AS "taken!",
+                  count(*) FILTER (WHERE settled_at IS NOT NULL OR owner_deadline <= clock_timestamp()) AS "failures!"
+           FROM attempt WHERE subject = $1 AND seq >= $2 AND counted"#,
+        subject.as_slice(),
+        signed(window_from_seq)
+    )
+    .fetch_one(conn)
+    .await?;
+    let small = |value: i64| u32::try_from(value).map_err(|_| DbError::Corrupt("a count out of range"));
+    Ok(Count { failures: small(row.failures)?, in_flight: small(row.taken - row.failures)? })
+}
+
+/// A place that is reserved: what is stored about it.
+#[derive(Clone, Copy, Debug)]
+pub struct NewAttempt<'a> {
+    /// Keyed hash of operation, subject, idempotency key and passwords.
+    pub attempt_id: &'a [u8; 32],
+    /// Which effect it is to have.
+    pub operation: Operation,
+    /// Whose guess it is.
+    pub subject: &'a [u8; 32],
+    /// Its number.
+    pub seq: u64,
+    /// Which delivery works on it.
+    pub owner: &'a [u8; 16],
+    /// For how long it does.
+    pub owner_deadline_ms: u64,
+}
+
+/// Reserves a place: the failure counts from now on.
+///
+/// # Errors
+/// When the database cannot do it.
+pub async fn insert(conn: &mut PgConnection, attempt: NewAttempt<'_>) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO attempt (attempt_id, operation, subject, seq, owner, owner_deadline)
+         VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6::bigint * interval '1 millisecond')",
+        attempt.attempt_id.as_slice(),
+        attempt.operation.as_str(),
+        attempt.subject.as_slice(),
+        signed(attempt.seq),
+        attempt.owner.as_slice(),
+        signed(attempt.owner_deadline_ms)
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes an abandoned attempt over, uncounted (it was counted when it was reserved). Says whether it was still there
+/// to take.
+///
+/// # Errors
+/// When the database cannot do it.
+pub async fn take_over(
+    conn: &mut PgConnection,
+    attempt_id: &[u8; 32],
+    owner: &[u8; 16],
+    owner_deadline_ms: u64,
+) -> Result<bool, DbError> {
+    let rows = sqlx::query!(
+        "UPDATE attempt SET owner = $2, owner_deadline = clock_timestamp() + $3::bigint * interval '1 millisecond'
+         WHERE attempt_id = $1 AND settled_at IS NULL AND owner_deadline <= clock_timestamp()",
+        attempt_id.as_slice(),
+        owner.as_slice(),
+        signed(owner_deadline_ms)
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    Ok(rows == 1)
+}
+
+/// Locks an attempt that is not settled, and says its number. `None`: somebody else has settled it.
+///
+/// # Errors
+/// When the database cannot do it.
+pub async fn lock_unsettled(conn: &mut PgConnection, attempt_id: &[u8; 32]) -> Result<Option<u64>, DbError> {
+    sqlx::query_scalar!(
+        "SELECT seq FROM attempt WHERE attempt_id = $1 AND settled_at IS NULL FOR UPDATE",
+        attempt_id.as_slice()
+    )
+    .fetch_optional(conn)
+    .await?
+    .map(unsigned)
+    .transpose()
+}
+
+/// Settles an attempt. `counted`: its failure stays counted.
+///
+/// # Errors
+/// When it is settled already (its row was not locked), or the database cannot do it.
+pub async fn settle(conn: &mut PgConnection, settled: &Settled, counted: bool) -> Result<(), DbError> {
+    let rows = sqlx::query!(
+        "UPDATE attempt SET settled_at = clock_timestamp(), outcome = $2, user_id = $3, session_id = $4,
+                            ended_other = $5, counted = $6
+         WHERE attempt_id = $1 AND settled_at IS NULL",
+        settled.attempt_id.as_slice(),
+        settled.outcome.as_str(),
+        settled.user.map(|id| signed(id.0)),
+        settled.session.as_ref().map(|id| id.0.as_slice()),
+        settled.ended_other,
+        counted
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    affected(rows, 1, "an attempt that was settled twice")
+}
+
+/// Forgets a reservation that turned out not to be a guess: the password was right, and there is no session to act on.
+///
+/// # Errors
+/// When it is settled already (its row was not locked), or the database cannot do it.
+pub async fn withdraw(conn: &mut PgConnection, attempt_id: &[u8; 32]) -> Result<(), DbError> {
+    let rows = sqlx::query!("DELETE FROM attempt WHERE attempt_id = $1 AND settled_at IS NULL", attempt_id.as_slice())
+        .execute(conn)
+        .await?
+        .rows_affected();
+    affected(rows, 1, "an attempt that was settled twice")
+}

@@ -1,0 +1,194 @@
+//! Users as the database holds them, and the row that orders everything about one user.
+
+use edgekeep_shared::ids::UserId;
+use edgekeep_shared::revision::Revision;
+use sqlx::PgConnection;
+
+use super::{DbError, signed, unsigned, user_id};
+
+/// A user who is not deleted.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Never reused.
+    pub id: UserId,
+    /// As registered.
+    pub name: String,
+    /// The keyed hash of the canonical name.
+    pub subject: Vec<u8>,
+    /// PHC string, or another system's hash until the first login. `None`: no password was set.
+    pub password_hash: Option<String>,
+    /// Grows with every change of the password (not with a rehash of the same one).
+    pub password_version: i64,
+    /// Sorted, no duplicates.
+    pub roles: Vec<String>,
+    /// May not sign in.
+    pub disabled: bool,
+}
+
+struct Row {
+    user_id: i64,
+    name: Option<String>,
+    subject: Option<Vec<u8>>,
+    password_hash: Option<String>,
+    password_version: i64,
+    roles: Vec<String>,
+    disabled: bool,
+}
+
+impl TryFrom<Row> for User {
+    type Error = DbError;
+    fn try_from(row: Row) -> Result<Self, DbError> {
+        Ok(Self {
+            id: user_id(row.user_id)?,
+            name: row.name.ok_or(DbError::Corrupt("a user without a name"))?,
+            subject: row.subject.ok_or(DbError::Corrupt("a user without a subject"))?,
+            password_hash: row.password_hash,
+            password_version: row.password_version,
+            roles: row.roles,
+            disabled: row.disabled,
+        })
+    }
+}
+
+/// The user with this subject. `None`: there is none.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn by_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Result<Option<User>, DbError> {
+    sqlx::query_as!(
+        Row,
+        r#"SELECT user_id, name, subject, password_hash, password_version, roles,
+                  disabled_at IS NOT NULL AS "disabled!"
+           FROM users WHERE subject = $1 AND deleted_at IS NULL"#,
+        subject.as_slice()
+    )
+    .fetch_optional(conn)
+    .await?
+    .map(User::try_from)
+    .transpose()
+}
+
+/// The user with this id, unless deleted. `None`: there is none.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn by_id(conn: &mut PgConnection, id: UserId) -> Result<Option<User>, DbError> {
+    sqlx::query_as!(
+        Row,
+        r#"SELECT user_id, name, subject, password_hash, password_version, roles,
+                  disabled_at IS NOT NULL AS "disabled!"
+           FROM users WHERE user_id = $1 AND deleted_at IS NULL"#,
+        signed(id.0)
+    )
+    .fetch_optional(conn)
+    .await?
+    .map(User::try_from)
+    .transpose()
+}
+
+/// A user's state row, locked: the order of concurrent operations on one user is the order of these locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserState {
+    /// Whose.
+    pub user_id: UserId,
+    /// As stored; see [`Revision::base`] before signing.
+    pub revision: Revision,
+}
+
+/// Locks the state rows of these users, in id order. Users that do not exist have none.
+///
+/// # Errors
+/// When the database cannot do it.
+pub async fn lock(conn: &mut PgConnection, users: &[UserId]) -> Result<Vec<UserState>, DbError> {
+    let ids: Vec<i64> = users.iter().map(|id| signed(id.0)).collect();
+    sqlx::query!(
+        "SELECT user_id, revision FROM user_state WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE",
+        &ids
+    )
+    .fetch_all(conn)
+    .await?
+    .into_iter()
+    .map(|row| Ok(UserState { user_id: user_id(row.user_id)?, revision: Revision(unsigned(row.revision)?) }))
+    .collect()
+}
+
+/// Stores a raised revision: entries of the feed come from here. `needed_until_ms` only ever grows.
+///
+/// # Errors
+/// When the stored revision is not lower (then the row was not locked first), or the database cannot do it.
+pub async fn store_raised(
+    conn: &mut PgConnection,
+    user: UserId,
+    revision: Revision,
+    needed_until_ms: u64,
+) -> Result<(), DbError> {
+    let rows = sqlx::query!(
+        "UPDATE user_state
+         SET revision = $2,
+             needed_until = greatest(needed_until, timestamptz 'epoch' + $3::bigint * interval '1 millisecond'),
+             feed_xid = pg_current_xact_id()::text::bigint
+         WHERE user_id = $1 AND revision < $2",
+        signed(user.0),
+        signed(revision.0),
+        signed(needed_until_ms)
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    super::affected(rows, 1, "a revision that was not raised")
+}
+
+/// Records a login's time.
+///
+/// # Errors
+/// When the database cannot do it.
+pub async fn store_last_login(conn: &mut PgConnection, user: UserId, at_ms: u64) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE users SET last_login_at = timestamptz 'epoch' + $2::bigint * interval '1 millisecond' WHERE user_id = $1",
+        signed(user.0),
+        signed(at_ms)
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Stores a new password if the version is still the one that was read. Says whether it was.
+///
+/// # Errors
+/// When the database cannot do it.
+pub async fn store_password(
+    conn: &mut PgConnection,
+    user: UserId,
+    read_version: i64,
+    hash: &str,
+) -> Result<bool, DbError> {
+    let rows = sqlx::query!(
+        "UPDATE users SET password_hash = $3, password_version = password_version + 1
+         WHERE user_id = $1 AND password_version = $2 AND deleted_at IS NULL",
+        signed(user.0),
+        read_version,
+        hash
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    Ok(rows == 1)
+}
+
+/// Replaces a hash by another one of the same password, if it is still there (compare-and-swap).
+///
+/// # Errors
+/// When the database cannot do it.
+pub async fn swap_hash(conn: &mut PgConnection, user: UserId, old: &str, new: &str) -> Result<bool, DbError> {
+    let rows = sqlx::query!(
+        "UPDATE users SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2 AND deleted_at IS NULL",
+        signed(user.0),
+        old,
+        new
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    Ok(rows == 1)
+}

@@ -1,0 +1,268 @@
+//! The revocation feed: one reader on one connection, everything else from memory (design 2.2).
+//!
+//! What this module guarantees:
+//! - An answer covers `to` completely for a view that covers `from`: entries and position come from one statement,
+//!   and are published together.
+//! - An answer's age is never told too small. It runs from the earlier of the last completed read's start and the
+//!   last committed heartbeat's start ([`moment`]); the heartbeat is committed on the connection that reads.
+//! - Before the first full read, and with an age past half of the bound, polls get 503 and readiness fails.
+//! - Polls cost the database nothing.
+//!
+//! | file | what |
+//! |---|---|
+//! | `store` | the entries in memory |
+//! | `reader` | the loop on the one connection |
+//! | `heartbeat` | the write that proves that this server still is the primary, and that it did not go back in time |
+//! | `poll` | questions: what an answer is, and how long one is held |
+
+pub mod heartbeat;
+pub mod moment;
+pub mod poll;
+pub mod store;
+
+mod reader;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use edgekeep_shared::position::Position;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::config::FeedConfig;
+use crate::edges::EdgeRegistry;
+use crate::keys::KeyStore;
+use crate::metrics::Metrics;
+use moment::{Moment, ms_rounded_up};
+use store::Store;
+
+/// What the reader needs.
+pub struct Options {
+    /// How its connection is opened.
+    pub connect: PgConnectOptions,
+    /// `[feed]` of the configuration.
+    pub config: FeedConfig,
+    /// Polls held at a time.
+    pub max_polls: usize,
+    /// Reloaded before the feed names a new version of the key set.
+    pub keys: KeyStore,
+    /// Reloaded when the list of edge credentials changes.
+    pub edges: EdgeRegistry,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// The settings that edges need, as the reader last read them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeSettings {
+    /// Grows with every change.
+    pub version: u64,
+    /// The audience of tokens.
+    pub site: String,
+    /// The bound of G2.
+    pub max_staleness_ms: u32,
+    /// Slots per user.
+    pub sessions_per_user: u32,
+    /// The shortest new password, in characters.
+    pub password_min_chars: u32,
+}
+
+/// Everything that the last read found, published as one.
+struct Loaded {
+    /// Names this load; a page token of another one starts over.
+    instance: u64,
+    /// When this load began; page tokens count from here.
+    started: Moment,
+    epoch: u16,
+    /// Cursors of this epoch and later are of the same history of transaction ids.
+    cursors_from_epoch: u16,
+    position: Position,
+    /// The earlier of the last completed read's and the last committed heartbeat's start.
+    as_of: Moment,
+    /// Database time of the read, rounded up.
+    read_at_ms: u64,
+    /// When that read began.
+    read_began: Moment,
+    settings: EdgeSettings,
+    keys_version: u64,
+    store: Store,
+    /// When an entry last moved back in the feed's order, in milliseconds since `started`: older page chains start over.
+    moved_back_at_ms: Option<u64>,
+    /// When polls that have something to get may be answered (coalescing).
+    wave_at: Instant,
+    /// Grows whenever an answer could differ.
+    change: u64,
+}
+
+impl Loaded {
+    fn age(&self) -> Duration {
+        self.as_of.elapsed()
+    }
+
+    /// Past this age nothing is answered any more: half of the bound, so that an edge still has time to ask elsewhere.
+    fn too_old(&self) -> bool {
+        ms_rounded_up(self.age()) > u64::from(self.settings.max_staleness_ms) / 2
+    }
+}
+
+/// Why this coordinator does or does not answer polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It does; the age of its answers in milliseconds.
+    Ready {
+        /// Milliseconds.
+        age_ms: u64,
+    },
+    /// Nothing has been read yet.
+    NotLoaded,
+    /// The last read, or the last heartbeat, is longer ago than half of the bound.
+    TooOld {
+        /// Milliseconds.
+        age_ms: u64,
+    },
+    /// It is shutting down.
+    Draining,
+}
+
+struct Shared {
+    loaded: RwLock<Option<Loaded>>,
+    bodies: Mutex<Bodies>,
+    /// The number of the last change; held polls wait for the next.
+    changes: watch::Sender<u64>,
+    /// Wakes the reader.
+    wake: Notify,
+    beat_wanted: AtomicBool,
+    waiting: AtomicUsize,
+    /// Polls whose cursor is ahead of the last read (they came from another coordinator).
+    behind: AtomicUsize,
+    draining: watch::Sender<bool>,
+    /// Set once: why this coordinator must stop.
+    fatal: watch::Sender<Option<String>>,
+    max_polls: usize,
+    page_entries: usize,
+    metrics: Metrics,
+}
+
+/// Encoded entries, shared by all polls with the same cursor; of one change only.
+#[derive(Default)]
+struct Bodies {
+    change: u64,
+    by_cursor: HashMap<poll::CursorKey, poll::Body>,
+}
+
+/// The feed of this coordinator.
+#[derive(Clone)]
+pub struct FeedHandle(Arc<Shared>);
+
+impl FeedHandle {
+    /// Starts the reader; it connects, and connects again, by itself.
+    #[must_use]
+    pub fn start(options: Options) -> Self {
+        let shared = Arc::new(Shared {
+            loaded: RwLock::new(None),
+            bodies: Mutex::default(),
+            changes: watch::Sender::new(0),
+            wake: Notify::new(),
+            beat_wanted: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            behind: AtomicUsize::new(0),
+            draining: watch::Sender::new(false),
+            fatal: watch::Sender::new(None),
+            max_polls: options.max_polls,
+            page_entries: options.config.page_entries.clamp(1, edgekeep_shared::feed::MAX_ENTRIES),
+            metrics: options.metrics.clone(),
+        });
+        tokio::spawn(reader::run(Arc::clone(&shared), options));
+        Self(shared)
+    }
+
+    /// Something was committed here: read at once.
+    pub fn poke(&self) {
+        self.0.wake.notify_one();
+    }
+
+    /// Whether polls are answered.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        if *self.0.draining.borrow() {
+            return Readiness::Draining;
+        }
+        self.0.with_loaded(|loaded| match loaded {
+            None => Readiness::NotLoaded,
+            Some(loaded) => {
+                let age_ms = ms_rounded_up(loaded.age());
+                if loaded.too_old() { Readiness::TooOld { age_ms } } else { Readiness::Ready { age_ms } }
+            }
+        })
+    }
+
+    /// The settings as last read; `None` before the first read.
+    #[must_use]
+    pub fn settings(&self) -> Option<EdgeSettings> {
+        self.0.with_loaded(|loaded| loaded.map(|loaded| loaded.settings.clone()))
+    }
+
+    /// Coordinator time now, as far as the last read tells: for showing and pruning, never for a decision that only
+    /// the database may take.
+    #[must_use]
+    pub fn now_ms(&self) -> Option<u64> {
+        self.0.with_loaded(|loaded| {
+            loaded.map(|loaded| {
+                let since = u64::try_from(loaded.read_began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                loaded.read_at_ms.saturating_add(since)
+            })
+        })
+    }
+
+    /// The epoch of the last read.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u16> {
+        self.0.with_loaded(|loaded| loaded.map(|loaded| loaded.epoch))
+    }
+
+    /// Polls held at this moment.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Answers every held poll now, and every new one at once: the service is shutting down.
+    pub fn drain(&self) {
+        self.0.draining.send_replace(true);
+    }
+
+    /// Resolves when this coordinator must stop, with the reason.
+    pub async fn stopped(&self) -> String {
+        let mut fatal = self.0.fatal.subscribe();
+        let reason = match fatal.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone(),
+            Err(_) => None,
+        };
+        reason.unwrap_or_else(|| "the feed's reader is gone".to_owned())
+    }
+
+    /// Stops this coordinator: what its database says cannot be trusted any more.
+    pub(crate) fn stop(&self, reason: String) {
+        self.0.stop(reason);
+    }
+}
+
+impl Shared {
+    fn with_loaded<T>(&self, look: impl FnOnce(Option<&Loaded>) -> T) -> T {
+        look(self.loaded.read().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+
+    fn bodies(&self) -> MutexGuard<'_, Bodies> {
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self, reason: String) {
+        tracing::error!(reason, "this coordinator must stop");
+        // Nothing more is answered from what was read.
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.fatal.send_replace(Some(reason));
+    }
+}

@@ -1,0 +1,138 @@
+//! The order of the steps. Nothing here decides; the transactions do.
+
+use std::time::{Duration, Instant};
+
+use super::effect::Made;
+use super::reserve::{Reserved, reserve};
+use super::settle::settle;
+use super::Order;
+use crate::app::App;
+use crate::db::attempts::{self, Found, Settled};
+use crate::db::{DbError, run_tx, users};
+use crate::failure::Failure;
+use crate::password::Checked;
+
+/// The first and the longest pause between two looks at an attempt that another delivery works on.
+const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(160);
+
+/// A settled attempt, whichever delivery settled it.
+pub(crate) struct Done {
+    pub(crate) settled: Settled,
+    /// What this very delivery made. `None`: another one did, or nothing was made.
+    pub(crate) made: Option<Made>,
+}
+
+/// Patience with attempts in flight, bounded.
+struct Patience {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    async fn wait(&mut self) -> Result<(), Failure> {
+        if Instant::now() + self.pause > self.until {
+            return Err(Failure::InFlight);
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
+/// What a look without any lock says.
+enum Look {
+    Settled(Settled),
+    InFlight,
+    Locked(Option<u64>),
+    Free,
+}
+
+/// Looks before anything is queued for: a replay costs no permit, and a locked account fills no queue.
+async fn look(app: &App, order: &Order) -> Result<Look, Failure> {
+    let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+    match attempts::find(&mut conn, &order.ids).await? {
+        Some(Found::Settled(settled)) => return Ok(Look::Settled(settled)),
+        Some(Found::InFlight) => return Ok(Look::InFlight),
+        Some(Found::Abandoned { .. }) => {}
+        None => {
+            if let Some(retry_after_ms) = attempts::locked_for(&mut conn, &order.subject).await? {
+                return Ok(Look::Locked(retry_after_ms));
+            }
+        }
+    }
+    order.effect.precondition(&mut conn).await?;
+    Ok(Look::Free)
+}
+
+/// Runs one delivery until the attempt is settled, by it or by another one.
+///
+/// # Errors
+/// Everything that is not an outcome: locked, in flight for too long, overloaded, unavailable.
+pub(crate) async fn run(app: &App, order: &Order) -> Result<Done, Failure> {
+    let mut patience = Patience {
+        until: Instant::now() + Duration::from_millis(app.config.login.in_flight_wait_ms),
+        pause: PAUSE,
+    };
+    let mut address = order.address.as_deref();
+    loop {
+        match look(app, order).await? {
+            Look::Settled(settled) => return Ok(Done { settled, made: None }),
+            Look::InFlight => {
+                patience.wait().await?;
+                continue;
+            }
+            Look::Locked(retry_after_ms) => return Err(Failure::Locked { retry_after_ms }),
+            Look::Free => {}
+        }
+        // One delivery is one guess of its address, however often it has to look.
+        if let Some(address) = address.take() {
+            app.address_limit
+                .take(address, Instant::now())
+                .map_err(|retry_after_ms| Failure::RateLimited { retry_after_ms })?;
+        }
+        let permit = app.hasher.permit().await?;
+        let place = match reserve(app, order).await? {
+            Reserved::Place(place) => place,
+            Reserved::Settled(settled) => return Ok(Done { settled, made: None }),
+            Reserved::Locked(retry_after_ms) => return Err(Failure::Locked { retry_after_ms }),
+            Reserved::Busy => {
+                // Others have the places and need the permit more.
+                drop(permit);
+                patience.wait().await?;
+                continue;
+            }
+        };
+        let stored = place.user.as_ref().and_then(|user| user.password_hash.clone());
+        let new = order.effect.new_password().cloned();
+        let checked = app.hasher.check(permit, stored, order.password.clone(), new).await?;
+        let Some(done) = settle(app, order, &place, &checked).await? else {
+            // Past our deadline another delivery took it over and was faster: its outcome is ours.
+            continue;
+        };
+        if done.made.as_ref().is_some_and(|made| made.raised) {
+            app.feed.poke();
+        }
+        if done.made.is_some() && checked.stale && order.effect.new_password().is_none() {
+            rehash(app, order, place.user, checked);
+        }
+        return Ok(done);
+    }
+}
+
+/// Replaces a hash of other parameters by one of those in force, under the permit that the check had, with nobody
+/// waiting for it.
+fn rehash(app: &App, order: &Order, user: Option<users::User>, checked: Checked) {
+    let Some((id, old)) = user.and_then(|user| Some((user.id, user.password_hash?))) else { return };
+    let (pool, hasher, password) = (app.pool.clone(), app.hasher.clone(), order.password.clone());
+    tokio::spawn(async move {
+        let swapped: Result<bool, Failure> = async {
+            let new = hasher.hash(checked.permit, password).await?;
+            Ok(run_tx!(&pool, "login.rehash", async |conn| users::swap_hash(conn, id, &old, &new).await).await?)
+        }
+        .await;
+        if let Err(error) = swapped {
+            tracing::warn!(%error, "a password hash was not renewed; the next login tries again");
+        }
+    });
+}

@@ -1,0 +1,233 @@
+//! Signing out, everywhere too; changing the password; seeing and ending sessions.
+
+use edgekeep::account;
+use edgekeep::failure::Failure;
+use edgekeep_shared::api::{
+    Client, EndSessionRequest, LogoutEverywhereRequest, LogoutRequest, PasswordRequest, SessionsRequest,
+};
+use edgekeep_shared::ids::SessionId;
+use edgekeep_shared::problem::Reason;
+
+use crate::support::{Cluster, PASSWORD, failure, request};
+
+const NEW_PASSWORD: &str = "an entirely different one";
+
+fn everywhere(name: &str, password: &str, key: &str) -> LogoutEverywhereRequest {
+    LogoutEverywhereRequest {
+        username: name.into(),
+        password: password.into(),
+        idempotency_key: key.into(),
+        client: Client::default(),
+        wait_s: None,
+    }
+}
+
+fn change(token: &str, current: &str, new: &str, key: &str) -> PasswordRequest {
+    PasswordRequest {
+        token: token.into(),
+        current_password: current.into(),
+        new_password: new.into(),
+        idempotency_key: key.into(),
+        client: Client::default(),
+        wait_s: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_ends_its_session_only_and_repeats_its_answer() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    cluster.set(&[("sessions_per_user", "2")]).await;
+    let one = cluster.signed_in("ann", "key-1").await;
+    let two = cluster.signed_in("ann", "key-2").await;
+    let first = cluster.logout(&[&one.token]).await.unwrap();
+    let again = cluster.logout(&[&one.token]).await.unwrap();
+    assert_eq!(first.effective_at_ms, again.effective_at_ms);
+    assert!(!first.effective_everywhere && first.effective_at_ms > first.now_ms + 4_000);
+    assert_eq!(cluster.reason(&one.token).await, Some(Reason::SignedOut));
+    assert_eq!(cluster.reason(&two.token).await, None);
+    assert_eq!(cluster.number("SELECT count(*) FROM user_state WHERE revision > 0").await, 1);
+    let none = cluster.logout(&[]).await.unwrap();
+    assert!(none.effective_everywhere);
+    cluster.logout(&["1.garbage"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_takes_expired_proofs_and_waits_when_asked() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let answer = cluster.signed_in("ann", "key-1").await;
+    cluster.set(&[("max_staleness_ms", "500")]).await;
+    cluster
+        .execute(
+            "UPDATE settings SET previous_staleness_until = '-infinity';
+             UPDATE session SET proof_until = clock_timestamp() - interval '1 minute'",
+        )
+        .await;
+    let request = LogoutRequest { tokens: vec![answer.token.clone()], wait_s: Some(10) };
+    let receipt = account::logout(&cluster.app, request).await.unwrap();
+    assert!(receipt.effective_everywhere && receipt.now_ms >= receipt.effective_at_ms);
+    assert_eq!(cluster.reason(&answer.token).await, Some(Reason::SignedOut));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_a_failover_lost_is_signed_out_for_good() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let answer = cluster.signed_in("ann", "key-1").await;
+    cluster.execute("DELETE FROM session").await;
+    let unknown = account::list_sessions(&cluster.app, SessionsRequest { token: answer.token.clone() }).await;
+    assert!(matches!(failure(unknown), Failure::Unknown), "never heard of is not the same as ended");
+    cluster.logout(&[&answer.token]).await.unwrap();
+    assert_eq!(cluster.reason(&answer.token).await, Some(Reason::SignedOut));
+    let covered = "SELECT count(*) FROM user_state WHERE revision > 0 AND needed_until >= clock_timestamp() + interval '4 minutes'";
+    assert_eq!(cluster.number(covered).await, 1, "edges hear of it for as long as the proof could live");
+    cluster.logout(&[&answer.token]).await.unwrap();
+    assert_eq!(cluster.number("SELECT revision % 65536 FROM user_state").await, 1, "and only once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_everywhere_needs_the_password_and_is_one_attempt() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    cluster.set(&[("sessions_per_user", "3")]).await;
+    let one = cluster.signed_in("ann", "key-1").await;
+    let two = cluster.signed_in("ann", "key-2").await;
+    let wrong = account::logout_everywhere(&cluster.app, everywhere("ann", "not the right password", "out-1")).await;
+    assert!(matches!(failure(wrong), Failure::InvalidCredentials));
+    assert_eq!(cluster.reason(&one.token).await, None);
+    let done = account::logout_everywhere(&cluster.app, everywhere("ann", PASSWORD, "out-1")).await.unwrap();
+    let three = cluster.signed_in("ann", "key-3").await;
+    let again = account::logout_everywhere(&cluster.app, everywhere("ann", PASSWORD, "out-1")).await.unwrap();
+    assert_eq!(done.effective_at_ms, again.effective_at_ms);
+    assert_eq!(cluster.reason(&three.token).await, None, "a replay ends nothing that came later");
+    for token in [&one.token, &two.token] {
+        assert_eq!(cluster.reason(token).await, Some(Reason::SignedOut));
+    }
+    assert!(matches!(
+        failure(cluster.login(request("ann", PASSWORD, "key-1")).await),
+        Failure::SessionEnded(Reason::SignedOut)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_everywhere_gives_its_own_place_back_and_clears_no_other() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    for n in 0..4 {
+        failure(cluster.login(request("ann", "not the right password", &format!("key-{n}"))).await);
+    }
+    for n in 0..3 {
+        account::logout_everywhere(&cluster.app, everywhere("ann", PASSWORD, &format!("out-{n}"))).await.unwrap();
+    }
+    let counted = "SELECT count(*) FROM attempt JOIN subject_state USING (subject) WHERE counted AND seq >= window_from_seq";
+    assert_eq!(cluster.number(counted).await, 4);
+    failure(cluster.login(request("ann", "not the right password", "key-5")).await);
+    let locked = account::logout_everywhere(&cluster.app, everywhere("ann", PASSWORD, "out-9")).await;
+    assert!(matches!(failure(locked), Failure::Locked { .. }), "it goes through the same counter");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_change_makes_a_new_session_and_ends_all_others() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    cluster.set(&[("sessions_per_user", "2")]).await;
+    let other = cluster.signed_in("ann", "key-1").await;
+    let asking = cluster.signed_in("ann", "key-2").await;
+    let wrong = change(&asking.token, "not the right password", NEW_PASSWORD, "change-1");
+    assert!(matches!(
+        failure(account::change_password(&cluster.app, wrong).await),
+        Failure::InvalidCredentials
+    ));
+    let right = || change(&asking.token, PASSWORD, NEW_PASSWORD, "change-1");
+    let changed = account::change_password(&cluster.app, right()).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(changed.previous_ends_everywhere_at_ms.is_some());
+    for token in [&other.token, &asking.token] {
+        assert_eq!(cluster.reason(token).await, Some(Reason::PasswordChanged));
+    }
+    assert_eq!(cluster.reason(&changed.token).await, None);
+    // A retry whose own session is gone by now gets the same new session.
+    let again = account::change_password(&cluster.app, right()).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(changed.session.id, again.session.id);
+    assert_eq!(cluster.number("SELECT password_version FROM users").await, 2);
+    assert!(matches!(
+        failure(cluster.login(request("ann", PASSWORD, "key-3")).await),
+        Failure::InvalidCredentials
+    ));
+    let new = cluster.login(request("ann", NEW_PASSWORD, "key-4")).await;
+    new.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_change_without_a_current_session_or_with_a_bad_password_counts_nothing() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let asking = cluster.signed_in("ann", "key-1").await;
+    for bad in ["short", "correct horse battery staple", "annannannannannann", PASSWORD] {
+        let refused = account::change_password(&cluster.app, change(&asking.token, PASSWORD, bad, "change")).await;
+        assert!(matches!(failure(refused), Failure::Invalid(_)), "{bad}");
+    }
+    cluster.logout(&[&asking.token]).await.unwrap();
+    let gone = account::change_password(&cluster.app, change(&asking.token, PASSWORD, NEW_PASSWORD, "change")).await;
+    assert!(matches!(failure(gone), Failure::NoSession(Reason::SignedOut)));
+    let garbage = account::change_password(&cluster.app, change("1.x", PASSWORD, NEW_PASSWORD, "change")).await;
+    assert!(matches!(failure(garbage), Failure::NoSession(Reason::Invalid)));
+    assert_eq!(cluster.number("SELECT count(*) FROM attempt").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_during_a_password_change_leaves_no_outcome() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let asking = cluster.signed_in("ann", "key-1").await;
+    let mut blocker = cluster.database.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT FROM user_state FOR UPDATE").execute(&mut blocker).await.unwrap();
+    let changing = {
+        let (app, request) = (cluster.app.clone(), change(&asking.token, PASSWORD, NEW_PASSWORD, "change"));
+        tokio::spawn(async move { account::change_password(&app, request).await })
+    };
+    while cluster.number("SELECT count(*) FROM attempt").await < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    // Under the lock that the change waits for.
+    sqlx::raw_sql(
+        "WITH ended AS (DELETE FROM session RETURNING session_id, user_id, expires_at)
+         INSERT INTO ended_session (session_id, user_id, reason, expires_at)
+         SELECT session_id, user_id, 'revoked', expires_at FROM ended; COMMIT",
+    )
+    .execute(&mut blocker)
+    .await
+    .unwrap();
+    assert!(matches!(failure(changing.await.unwrap()), Failure::NoSession(Reason::Revoked)));
+    assert_eq!(cluster.number("SELECT count(*) FROM attempt").await, 1, "the reservation is withdrawn");
+    assert_eq!(cluster.number("SELECT password_version FROM users").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_and_ended_by_their_user_only() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    cluster.user("bob", &[]).await;
+    cluster.set(&[("sessions_per_user", "2")]).await;
+    let one = cluster.signed_in("ann", "key-1").await;
+    let two = cluster.signed_in("ann", "key-2").await;
+    let bob = cluster.signed_in("bob", "key-3").await;
+    let listed = account::list_sessions(&cluster.app, SessionsRequest { token: two.token.clone() }).await;
+    let listed = listed.unwrap_or_else(|failure| panic!("{failure}"));
+    let shown: Vec<_> = listed.sessions.iter().map(|item| (item.session.id, item.this_one)).collect();
+    assert_eq!(shown, [(two.session.id, true), (one.session.id, false)]);
+    assert_eq!((listed.sessions_per_user, listed.sessions[0].device.as_str()), (2, "a test"));
+    let end = |token: &str, session_id| EndSessionRequest { token: token.into(), session_id };
+    for foreign in [bob.session.id, SessionId([7; 16])] {
+        let refused = account::end_session(&cluster.app, end(&two.token, foreign)).await;
+        assert!(matches!(failure(refused), Failure::Invalid(_)));
+    }
+    let ended = account::end_session(&cluster.app, end(&two.token, one.session.id)).await.unwrap();
+    let again = account::end_session(&cluster.app, end(&two.token, one.session.id)).await.unwrap();
+    assert_eq!(ended.effective_at_ms, again.effective_at_ms);
+    assert_eq!(cluster.reason(&one.token).await, Some(Reason::SignedOut));
+    assert_eq!(cluster.reason(&bob.token).await, None);
+    let over = account::end_session(&cluster.app, end(&one.token, two.session.id)).await;
+    assert!(matches!(failure(over), Failure::NoSession(Reason::SignedOut)));
+    assert_eq!(cluster.reason(&two.token).await, None);
+}

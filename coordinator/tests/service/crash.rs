@@ -1,0 +1,175 @@
+//! After a crash Postgres hands out transaction ids again that it had given to transactions which left nothing behind.
+//! A server of its own, killed and started again.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use crate::database::{Database, execute, server_url};
+use crate::rig::{Rig, until, users};
+
+/// Postgres refuses to run as root.
+const NOBODY: u32 = 65_534;
+
+struct Cluster {
+    programs: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    running: Option<Child>,
+}
+
+impl Cluster {
+    /// With the programs of the server that the other tests use.
+    async fn new() -> Self {
+        let options = PgConnectOptions::from_str(&server_url()).unwrap();
+        let mut connection = PgConnection::connect_with(&options).await.unwrap();
+        let row = sqlx::query("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetch_one(&mut connection).await;
+        let programs = PathBuf::from(row.expect("the test server must allow pg_config").get::<String, _>(0));
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = std::env::temp_dir().join(format!("edgekeep-crash-{}-{port}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let cluster = Self { programs, folder, port, running: None };
+        let made = cluster
+            .command("initdb")
+            .args(["-D", "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"])
+            .stdout(Stdio::null())
+            .status()
+            .expect("initdb stands beside the running server");
+        assert!(made.success());
+        cluster
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.current_dir(&self.folder).stdin(Stdio::null());
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    async fn start(&mut self) {
+        let port = self.port.to_string();
+        let child = self
+            .command("postgres")
+            .args(["-D", "data", "-p", &port, "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "autovacuum=off"])
+            .args(["-c", "checkpoint_timeout=1h"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.running = Some(child);
+        for _ in 0..400 {
+            if let Ok(connection) = PgConnection::connect_with(&self.options()).await {
+                connection.close().await.unwrap();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the server did not start");
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new().host("127.0.0.1").port(self.port).username("postgres").database("postgres")
+    }
+
+    /// As a power cut would: every process of it at once, nothing flushed.
+    fn crash(&mut self) {
+        let mut child = self.running.take().unwrap();
+        for pid in descendants(child.id()) {
+            // A backend that has ended by itself is gone already.
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+        }
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            self.crash();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// A process of ours and its children.
+fn descendants(of: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(Path::new("/proc").join(format!("{of}/task/{of}/children")));
+    let children = children.unwrap_or_default();
+    std::iter::once(of).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
+}
+
+async fn next_xid(database: &Database) -> i64 {
+    database.number("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").await
+}
+
+#[tokio::test]
+async fn an_id_that_is_used_again_after_a_crash_is_not_skipped() {
+    let mut cluster = Cluster::new().await;
+    cluster.start().await;
+    let database = Database::on(cluster.options()).await;
+    database.users(3).await;
+    let rig = Rig::start(&database).await;
+    let start = rig.load().await;
+    database.raise(1).await;
+    let before = rig.after(&start, 2_000).await;
+    assert_eq!(users(&before), [1]);
+
+    // Ids that leave no trace: nothing of a rolled-back transaction need be durable. Between two heartbeats a cursor
+    // would count them as seen, were its xmax not lowered to what is known durable.
+    let mut lost = None;
+    for _ in 0..200 {
+        let mut connection = database.connection().await;
+        let mut transaction = connection.begin().await.unwrap();
+        for _ in 0..3 {
+            execute(&mut transaction, "SELECT pg_current_xact_id()").await;
+        }
+        transaction.rollback().await.unwrap();
+        rig.feed.poke();
+        let given_out = next_xid(&database).await;
+        let cursor = rig.after(&before, 0).await;
+        assert!(cursor.entries.is_empty());
+        if i64::try_from(cursor.head.to.xmax).unwrap() < given_out {
+            lost = Some((cursor, given_out));
+            break;
+        }
+    }
+    let (cursor, given_out) = lost.expect("a cursor below what was given out");
+    cluster.crash();
+    cluster.start().await;
+    let after = next_xid(database_again(&database).await).await;
+    println!("next id before the crash {given_out}, after it {after}, the cursor's xmax {}", cursor.head.to.xmax);
+    assert!(u64::try_from(after).unwrap() >= cursor.head.to.xmax, "the cursor names no id that is given out again");
+
+    until("it reads again", || rig.metrics.feed_reconnects.get() >= 1).await;
+    rig.ready().await;
+    database.raise(2).await;
+    rig.feed.poke();
+    let told = rig.after(&cursor, 2_000).await;
+    assert_eq!(users(&told), [2]);
+    drop(database);
+}
+
+/// The pool's connections died with the server: wait until it has new ones.
+async fn database_again(database: &Database) -> &Database {
+    for _ in 0..100 {
+        if sqlx::query("SELECT 1").execute(&database.pool).await.is_ok() {
+            return database;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no connection after the crash");
+}

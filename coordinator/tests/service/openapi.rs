@@ -1,0 +1,1 @@
+//! The descriptions are of what is served.

@@ -1,0 +1,246 @@
+//! The worker's bindings, read once per isolate. Every error names the binding that it is about.
+//!
+//! | binding | what | without it |
+//! |---|---|---|
+//! | `COORDINATOR_URLS` | addresses of the coordinators, separated by commas | error |
+//! | `EDGE_CREDENTIAL` (secret) | what `edgekeep edge add` printed | error |
+//! | `ASSERTION_KEY` (secret) | 32 bytes as base64url, shared with the origin | error where there is an origin |
+//! | `ORIGIN` or `ORIGIN_URL` | service binding or address of the protected site | error for the gateway |
+//! | `POLICY` | route policy, JSON (see `shared::policy`) | every path needs a session |
+//! | `AUTH_PREFIX` | where our own doors are | `/auth` |
+//! | `CLIENT_ADDRESS_HEADER` | the one header that names the client's address, set by something we trust | no address is passed on |
+//! | `SITE` | name of the site, checked against the coordinator's | not checked |
+
+use edgekeep_shared::codec::from_base64url;
+use edgekeep_shared::keyring::Secret;
+use edgekeep_shared::policy::Policy;
+
+/// The most coordinators that are tried.
+const MAX_COORDINATORS: usize = 8;
+
+/// A binding is missing or malformed. The text names it and never repeats its value: it may be a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+fn error<T>(binding: &str, what: &str) -> Result<T, ConfigError> {
+    Err(ConfigError(format!("binding {binding}: {what}")))
+}
+
+/// Where allowed requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginAddress {
+    /// The service binding `ORIGIN`.
+    Binding,
+    /// Scheme and authority, without a path.
+    Url(String),
+}
+
+/// The protected site.
+#[derive(Debug)]
+pub struct Origin {
+    /// Where it is.
+    pub address: OriginAddress,
+    /// Signs assertions for it.
+    pub assertion_key: Secret,
+}
+
+/// What the isolate runs with.
+#[derive(Debug)]
+pub struct Config {
+    /// Scheme and authority of each coordinator, without a path.
+    pub coordinators: Vec<String>,
+    /// The value of the `Authorization` header towards coordinators.
+    pub authorization: Authorization,
+    /// The protected site; `None` where the worker only answers for others.
+    pub origin: Option<Origin>,
+    /// What paths ask for.
+    pub policy: Policy,
+    /// Where our doors are: `/` and at least one segment, no trailing slash.
+    pub prefix: String,
+    /// The one trusted header with the client's address.
+    pub client_address_header: Option<String>,
+    /// The site's name, if it is to be checked.
+    pub site: Option<String>,
+}
+
+/// `Bearer <credential>`; never shown.
+pub struct Authorization(pub String);
+
+impl core::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Authorization(..)")
+    }
+}
+
+impl Config {
+    /// Reads the configuration. `text` gives a text binding, `has_origin` says whether the service binding is there.
+    ///
+    /// # Errors
+    /// The first binding that is missing or malformed.
+    pub fn read(text: impl Fn(&str) -> Option<String>, has_origin: bool) -> Result<Self, ConfigError> {
+        let text = |name: &str| text(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        Ok(Self {
+            coordinators: coordinators(text("COORDINATOR_URLS"))?,
+            authorization: authorization(text("EDGE_CREDENTIAL"))?,
+            origin: origin(has_origin, text("ORIGIN_URL"), text("ASSERTION_KEY"))?,
+            policy: policy(text("POLICY"))?,
+            prefix: prefix(text("AUTH_PREFIX"))?,
+            client_address_header: header_name(text("CLIENT_ADDRESS_HEADER"))?,
+            site: text("SITE"),
+        })
+    }
+}
+
+fn coordinators(urls: Option<String>) -> Result<Vec<String>, ConfigError> {
+    const BINDING: &str = "COORDINATOR_URLS";
+    let Some(urls) = urls else { return error(BINDING, "is missing; give one or more addresses, separated by commas") };
+    let mut bases = Vec::new();
+    for url in urls.split(',').map(str::trim).filter(|url| !url.is_empty()) {
+        match base_url(url) {
+            Some(base) => bases.push(base),
+            None => return error(BINDING, "has an entry that is not http(s)://host[:port]"),
+        }
+    }
+    match bases.len() {
+        0 => error(BINDING, "names no coordinator"),
+        1..=MAX_COORDINATORS => Ok(bases),
+        _ => error(BINDING, "names more than 8 coordinators"),
+    }
+}
+
+/// `scheme://authority`, if that is all there is (a trailing slash is fine, user names and paths are not).
+fn base_url(url: &str) -> Option<String> {
+    let url = url.strip_suffix('/').unwrap_or(url);
+    let authority = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':' | b'[' | b']' | b'_');
+    (!authority.is_empty() && authority.bytes().all(plain)).then(|| url.to_owned())
+}
+
+fn authorization(credential: Option<String>) -> Result<Authorization, ConfigError> {
+    const BINDING: &str = "EDGE_CREDENTIAL";
+    match credential {
+        None => error(BINDING, "is missing; `edgekeep edge add` makes one"),
+        Some(text) if text.len() > 512 || !text.bytes().all(|c| c.is_ascii_graphic()) => {
+            error(BINDING, "is not a credential as `edgekeep edge add` prints it")
+        }
+        Some(text) => Ok(Authorization(format!("Bearer {text}"))),
+    }
+}
+
+fn origin(binding: bool, url: Option<String>, key: Option<String>) -> Result<Option<Origin>, ConfigError> {
+    let address = match (binding, url) {
+        (true, Some(_)) => return error("ORIGIN_URL", "and the service binding ORIGIN are both there; give one"),
+        (true, None) => OriginAddress::Binding,
+        (false, Some(url)) => match base_url(&url) {
+            Some(base) => OriginAddress::Url(base),
+            None => return error("ORIGIN_URL", "is not http(s)://host[:port]"),
+        },
+        (false, None) => return Ok(None),
+    };
+    const KEY: &str = "ASSERTION_KEY";
+    let Some(key) = key else { return error(KEY, "is missing; give 32 random bytes as base64url") };
+    let bytes = from_base64url(&key).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let Some(bytes) = bytes else { return error(KEY, "is not 32 bytes as base64url without padding") };
+    Ok(Some(Origin { address, assertion_key: Secret(bytes) }))
+}
+
+fn policy(json: Option<String>) -> Result<Policy, ConfigError> {
+    let Some(json) = json else { return Ok(Policy::default()) };
+    serde_json::from_str(&json).map_err(|problem| ConfigError(format!("binding POLICY: {problem}")))
+}
+
+fn prefix(path: Option<String>) -> Result<String, ConfigError> {
+    let Some(path) = path else { return Ok("/auth".to_owned()) };
+    let segment = |segment: &str| {
+        !segment.is_empty()
+            && segment != "."
+            && segment != ".."
+            && segment.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_' | b'~'))
+    };
+    match path.strip_prefix('/') {
+        Some(rest) if rest.len() <= 64 && rest.split('/').all(segment) => Ok(path),
+        _ => error("AUTH_PREFIX", "is not a path such as /auth, without a trailing slash"),
+    }
+}
+
+fn header_name(name: Option<String>) -> Result<Option<String>, ConfigError> {
+    match name {
+        Some(name) if !name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-') => {
+            error("CLIENT_ADDRESS_HEADER", "is not the name of a header")
+        }
+        name => Ok(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+    fn read(bindings: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let text = |name: &str| bindings.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
+        Config::read(text, bindings.iter().any(|(name, _)| *name == "ORIGIN"))
+    }
+
+    const MINIMAL: [(&str, &str); 2] = [("COORDINATOR_URLS", "http://127.0.0.1:9000/"), ("EDGE_CREDENTIAL", "c")];
+
+    #[test]
+    fn without_parameters_every_path_needs_a_session() {
+        let config = read(&MINIMAL).expect("a configuration");
+        assert_eq!(config.coordinators, ["http://127.0.0.1:9000"]);
+        assert_eq!(config.prefix, "/auth");
+        assert!(config.origin.is_none() && config.client_address_header.is_none() && config.site.is_none());
+        let session = edgekeep_shared::policy::Matched::Route(&edgekeep_shared::policy::RoutePolicy::SESSION);
+        assert_eq!(config.policy.find("/", "GET"), session);
+    }
+
+    #[test]
+    fn errors_name_the_binding_and_never_its_value() {
+        let with = |name: &'static str, value: &'static str| {
+            let mut bindings: Vec<_> = MINIMAL.iter().copied().filter(|(other, _)| *other != name).collect();
+            bindings.push((name, value));
+            read(&bindings).map(|_| ()).expect_err(name).0
+        };
+        for (name, value) in [
+            ("COORDINATOR_URLS", ""),
+            ("COORDINATOR_URLS", "ftp://s3cret"),
+            ("COORDINATOR_URLS", "http://user:s3cret@host"),
+            ("COORDINATOR_URLS", "http://host/s3cret"),
+            ("EDGE_CREDENTIAL", ""),
+            ("EDGE_CREDENTIAL", "s3cret s3cret"),
+            ("ORIGIN_URL", "s3cret"),
+            ("POLICY", "{"),
+            ("AUTH_PREFIX", "s3cret"),
+            ("AUTH_PREFIX", "/"),
+            ("AUTH_PREFIX", "/a/"),
+            ("AUTH_PREFIX", "/a/../b"),
+            ("CLIENT_ADDRESS_HEADER", "s3cret: x"),
+        ] {
+            let text = with(name, value);
+            assert!(text.starts_with(&format!("binding {name}")) && !text.contains("s3cret"), "{text}");
+        }
+        for key in [None, Some("s3cret"), Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9")] {
+            let mut bindings = MINIMAL.to_vec();
+            bindings.push(("ORIGIN_URL", "https://origin.example"));
+            bindings.extend(key.map(|key| ("ASSERTION_KEY", key)));
+            let text = read(&bindings).map(|_| ()).expect_err("a key").0;
+            assert!(text.starts_with("binding ASSERTION_KEY") && !text.contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_origin() {
+        let mut bindings = MINIMAL.to_vec();
+        bindings.extend([("ORIGIN_URL", "https://origin.example"), ("ASSERTION_KEY", KEY)]);
+        let origin = read(&bindings).expect("a configuration").origin.expect("an origin");
+        assert_eq!(origin.address, OriginAddress::Url("https://origin.example".to_owned()));
+        bindings.push(("ORIGIN", ""));
+        assert!(read(&bindings).is_err());
+        bindings.retain(|(name, _)| *name != "ORIGIN_URL");
+        assert_eq!(
+            read(&bindings).expect("a configuration").origin.expect("an origin").address,
+            OriginAddress::Binding
+        );
+    }
+}

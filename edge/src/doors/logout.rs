@@ -1,0 +1,86 @@
+//! Signing out: names the sessions of all presented cookies and touches nothing else. Expired proofs are fine,
+//! repeating it is fine; when its outcome is unknown the cookie stays (503).
+
+use edgekeep_shared::api::{LogoutRequest, SignedOutAnswer};
+use edgekeep_shared::cookie;
+use edgekeep_shared::problem::Reason;
+use edgekeep_shared::return_to;
+use edgekeep_shared::token::{UntrustedToken, VerifyError};
+
+use super::shapes::SignedOut;
+use super::{is_browser, posted_or_nothing, preference_applied, wait_s};
+use crate::coordinator::{self, Effort};
+use crate::guard;
+use crate::incoming::Incoming;
+use crate::refuse::{self, Place};
+use crate::reply::Reply;
+use crate::{clock, state};
+
+/// `POST`: signs out.
+pub async fn sign_out(incoming: &Incoming, place: Place<'_>) -> Reply {
+    let fields = match posted_or_nothing(incoming).await {
+        Ok(fields) => fields,
+        Err(problem) => return refuse::problem(place, &problem),
+    };
+    let tokens = presented_tokens(&incoming.cookies);
+    let wait_s = wait_s(incoming);
+    let answer = if tokens.is_empty() {
+        Ok(nothing_to_end())
+    } else {
+        let request = LogoutRequest { tokens: tokens.clone(), wait_s };
+        let effort = Effort::OPERATION.plus_s(wait_s);
+        coordinator::ask::<SignedOutAnswer>(&incoming.config, "/v1/logout", &request, &incoming.request_id, effort)
+            .await
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return refuse::problem(place, &error.into_problem()),
+    };
+    remember(&tokens);
+    let reply = if is_browser(place.asker) {
+        let back = fields.get("return_to").filter(|path| return_to::is_safe(path));
+        let login = format!("{}/login?signed_out", place.prefix);
+        Reply::see_other(back.unwrap_or(&login))
+    } else {
+        Reply::json(200, &SignedOut::from(&answer))
+    };
+    preference_applied(reply, wait_s)
+        // Pages that were shown with the session must not come back from the cache.
+        .header("Clear-Site-Data", "\"cache\"")
+        .cookies(guard::clear_all(&incoming.cookies, None))
+}
+
+/// The presented proofs that are ours or may be: an unknown key is the coordinator's to judge.
+fn presented_tokens(cookies: &str) -> Vec<String> {
+    let keys = state::with(|state| state.keys.clone());
+    let may_be_ours = |value: &str| {
+        let Ok(token) = UntrustedToken::parse(value) else { return false };
+        match &keys {
+            Some(keys) => !matches!(token.verify(&keys.ring, keys.site), Err(VerifyError::Invalid)),
+            None => true,
+        }
+    };
+    let values = cookie::presented(cookies).into_iter().map(|cookie| cookie.value);
+    values.filter(|value| may_be_ours(value)).map(str::to_owned).collect()
+}
+
+/// Without a session the answer is the same, and holds already.
+fn nothing_to_end() -> SignedOutAnswer {
+    let now_ms = clock::now_ms();
+    let known = state::with(|state| state.view.clock().map(|clock| clock.earliest_ms(now_ms)));
+    let now_ms = known.unwrap_or_else(|| u64::try_from(now_ms).unwrap_or(0));
+    SignedOutAnswer { effective_at_ms: now_ms, effective_everywhere: true, now_ms }
+}
+
+/// This isolate need not wait for the feed.
+fn remember(tokens: &[String]) {
+    state::with(|state| {
+        let Some(keys) = state.keys.clone() else { return };
+        for token in tokens {
+            let verified = UntrustedToken::parse(token).ok().and_then(|token| token.verify(&keys.ring, keys.site).ok());
+            if let Some(verified) = verified {
+                state.ended.remember(verified.claims().session_id, Reason::SignedOut);
+            }
+        }
+    });
+}

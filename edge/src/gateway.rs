@@ -1,0 +1,250 @@
+//! From the gate to the origin and back: bodies are never touched, headers are.
+//!
+//! On the way in every spelling of our identity headers is stripped and ours are set; our cookies are
+//! removed. On the way out the origin cannot set a cookie of ours, and what a session was needed for is
+//! stored by nobody unless the origin says otherwise.
+
+use std::rc::Rc;
+
+use edgekeep_shared::cookie;
+use edgekeep_shared::gate::Identity;
+use edgekeep_shared::identity;
+use js_sys::Array;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{Headers, Request, RequestCache, RequestInit, RequestRedirect, Response};
+
+use crate::assertion::{self, Assertion};
+use crate::config::{Origin, OriginAddress};
+use crate::guard::Allowed;
+use crate::incoming::Incoming;
+use crate::js::{self, Fetcher, JsFailure};
+use crate::state;
+
+/// How far back the assertion's `nbf` lies, so that an origin whose clock is a little behind accepts it.
+const NOT_BEFORE_SLACK_S: u64 = 5;
+
+/// Sends an allowed request to the origin. `gated` says that a session was needed.
+///
+/// # Errors
+/// When the origin cannot be reached.
+pub async fn forward(
+    incoming: &Incoming,
+    env: &JsValue,
+    allowed: &Allowed,
+    gated: bool,
+) -> Result<Response, JsFailure> {
+    let Some(origin) = &incoming.config.origin else { return Err(JsFailure("no origin is configured".to_owned())) };
+    let request = request_for(incoming, origin, allowed, gated)?;
+    let response = match origin.address {
+        OriginAddress::Binding => {
+            let binding: Fetcher = js::property(env, "ORIGIN").unwrap_or(JsValue::UNDEFINED).unchecked_into();
+            binding.send(&request).await?
+        }
+        OriginAddress::Url(_) => js::send(&request).await?,
+    };
+    answer(response, &allowed.set_cookies, gated)
+}
+
+/// The request as the origin sees it.
+fn request_for(incoming: &Incoming, origin: &Origin, allowed: &Allowed, gated: bool) -> Result<Request, JsFailure> {
+    let init = RequestInit::new();
+    init.set_redirect(RequestRedirect::Manual);
+    if gated {
+        init.set_cache(RequestCache::NoStore);
+    }
+    let request = match &origin.address {
+        OriginAddress::Binding => Request::new_with_request_and_init(&incoming.request, &init)?,
+        OriginAddress::Url(base) => {
+            // Exactly the path that was decided on; the original request as "init" keeps its body as it is.
+            let url = format!("{base}{}", incoming.path_and_query());
+            let moved = Request::new_with_str_and_init(&url, incoming.request.unchecked_ref::<RequestInit>())?;
+            Request::new_with_request_and_init(&moved, &init)?
+        }
+    };
+    let headers = request.headers();
+    strip(&headers)?;
+    strip_cookies(&headers, &incoming.cookies)?;
+    if matches!(origin.address, OriginAddress::Url(_)) {
+        // The origin sees its own name as the host; which site was asked for stands here.
+        let (scheme, authority) = incoming.target.split_once("://").unwrap_or(("https", &incoming.target));
+        headers.set("X-Forwarded-Host", authority)?;
+        headers.set("X-Forwarded-Proto", scheme)?;
+    }
+    headers.set(identity::REQUEST_ID, &incoming.request_id)?;
+    if let Some(who) = &allowed.passage.identity {
+        introduce(&headers, who, &assertion_for(origin, allowed, who))?;
+    }
+    Ok(request)
+}
+
+/// Removes what a client may not bring. The names come over in one piece: looking at each is what would cost.
+fn strip(headers: &Headers) -> Result<(), JsFailure> {
+    let names = Array::from(&headers.keys()).join("\n");
+    let names = names.as_string().unwrap_or_default();
+    for name in names.split('\n').filter(|name| must_go(name)) {
+        headers.delete(name)?;
+    }
+    Ok(())
+}
+
+/// The header does not reach the origin: what could be taken for our identity headers, what makes an origin see
+/// another method or path, and `Connection`, by which a client could have the next hop drop headers of ours.
+fn must_go(name: &str) -> bool {
+    // A cheap look first: hardly any header begins like this.
+    matches!(name.as_bytes().first(), Some(b'e' | b'E' | b'x' | b'X' | b'c' | b'C'))
+        && (identity::is_stripped(name) || name.eq_ignore_ascii_case("connection"))
+}
+
+fn strip_cookies(headers: &Headers, cookies: &str) -> Result<(), JsFailure> {
+    // An over-long `Cookie` header was not looked at, so it is not passed on either.
+    if cookies.is_empty() {
+        headers.delete("Cookie")?;
+    } else if cookies.to_ascii_lowercase().contains("__host-e") {
+        match cookie::strip(cookies).map(|kept| without_form_cookie(&kept)).filter(|kept| !kept.is_empty()) {
+            Some(kept) => headers.set("Cookie", &kept)?,
+            None => headers.delete("Cookie")?,
+        }
+    }
+    Ok(())
+}
+
+/// The pre-session cookie is ours as well.
+fn without_form_cookie(cookies: &str) -> String {
+    let ours = |pair: &&str| pair.split('=').next() != Some(edgekeep_shared::form_key::PRE_SESSION_COOKIE);
+    cookies.split("; ").filter(ours).collect::<Vec<_>>().join("; ")
+}
+
+fn introduce(headers: &Headers, who: &Identity, assertion: &str) -> Result<(), JsFailure> {
+    headers.set(identity::USER, &identity::header_text(&who.name))?;
+    headers.set(identity::USER_ID, &who.user_id.to_string())?;
+    headers.set(identity::ROLES, &who.roles.join(","))?;
+    headers.set(identity::SESSION, &who.session_id.to_string())?;
+    headers.set(identity::ASSERTION, assertion)?;
+    Ok(())
+}
+
+/// The assertion for this identity: one that was made from the same proof lately, or a new one.
+fn assertion_for(origin: &Origin, allowed: &Allowed, who: &Identity) -> Rc<str> {
+    // An identity is only known with an answer of the coordinator, which tells its time.
+    let now_s = allowed.coordinator_now_ms.unwrap_or(0) / 1_000;
+    let reusable = allowed.proof.as_deref().filter(|_| allowed.unchanged);
+    if let Some(recent) = reusable.and_then(|proof| state::with(|state| state.assertions.get(proof, now_s))) {
+        return recent;
+    }
+    let site = state::with(|state| state.keys.clone());
+    let token: Rc<str> = assertion::sign(
+        &Assertion {
+            iss: "edgekeep",
+            aud: site.as_ref().map_or("", |keys| keys.site_name.as_str()),
+            sub: &who.user_id.to_string(),
+            name: &who.name,
+            roles: &who.roles,
+            sid: &who.session_id.to_string(),
+            auth_time: who.authenticated_at_ms / 1_000,
+            iat: now_s,
+            nbf: now_s.saturating_sub(NOT_BEFORE_SLACK_S),
+            exp: now_s + assertion::LIFE_S,
+        },
+        &origin.assertion_key,
+    )
+    .into();
+    if let Some(proof) = reusable {
+        state::with(|state| state.assertions.put(proof.to_owned(), now_s, token.clone()));
+    }
+    token
+}
+
+/// The origin's answer as the client sees it: the same object, unless something has to be changed.
+fn answer(response: Response, set_cookies: &[String], gated: bool) -> Result<Response, JsFailure> {
+    // A switched protocol has no body and takes no changes.
+    if response.status() == 101 {
+        return Ok(response);
+    }
+    let headers = response.headers();
+    let origin_cookies = headers.get("Set-Cookie")?;
+    let strip_theirs = origin_cookies.is_some_and(|all| all.to_ascii_lowercase().contains("__host-e"));
+    let unsaid = gated && headers.get("Cache-Control")?.is_none();
+    if set_cookies.is_empty() && !strip_theirs && !unsaid {
+        return Ok(response);
+    }
+    // The original as "init" keeps status, headers and encoding; the body is handed on as it is.
+    let changed = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), response.unchecked_ref())?;
+    let headers = changed.headers();
+    if strip_theirs {
+        strip_set_cookies(&headers)?;
+    }
+    if unsaid || !set_cookies.is_empty() {
+        headers.set("Cache-Control", "no-store")?;
+    }
+    for cookie in set_cookies {
+        headers.append("Set-Cookie", cookie)?;
+    }
+    Ok(changed)
+}
+
+/// Removes `Set-Cookie` of our names and their look-alikes, and keeps the others one by one.
+fn strip_set_cookies(headers: &Headers) -> Result<(), JsFailure> {
+    let all = js::set_cookies(headers);
+    headers.delete("Set-Cookie")?;
+    for cookie in all.iter().filter(|cookie| !sets_ours(cookie)) {
+        headers.append("Set-Cookie", cookie)?;
+    }
+    Ok(())
+}
+
+/// The `Set-Cookie` value is about a cookie of ours, or one that could be taken for it.
+fn sets_ours(set_cookie: &str) -> bool {
+    let pair = set_cookie.split(';').next().unwrap_or_default();
+    let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+    cookie::looks_like_ours(name)
+        || cookie::looks_like_ours(pair)
+        || name.trim().eq_ignore_ascii_case(edgekeep_shared::form_key::PRE_SESSION_COOKIE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_may_not_bring_goes() {
+        for name in ["edgekeep-user", "Edgekeep_Roles", "EDGEKEEP.SESSION", "connection", "x-http-method-override"] {
+            assert!(must_go(name), "{name}");
+        }
+        for name in ["cookie", "content-type", "x-forwarded-for", "upgrade", "accept", "x-edgekeep"] {
+            assert!(!must_go(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_stripped_name_passes_the_cheap_look() {
+        for first in (0..=u8::MAX).map(char::from).filter(|first| first.is_ascii_graphic()) {
+            for rest in ["dgekeep-user", "-http-method-override", "_original_url", "onnection"] {
+                let name = format!("{first}{rest}");
+                assert!(!identity::is_stripped(&name) || must_go(&name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn our_cookies_do_not_reach_the_origin() {
+        assert_eq!(without_form_cookie("a=1; __Host-ek-form=x; b=2"), "a=1; b=2");
+        assert_eq!(without_form_cookie("__Host-ek-form=x"), "");
+    }
+
+    #[test]
+    fn the_origin_cannot_set_them() {
+        for ours in [
+            "__Host-edgekeep-00000001=x; Path=/",
+            "__HOST-EDGEKEEP-1=x",
+            "=__Host-edgekeep-1=x",
+            " __Host-edgekeep-1 =x",
+            "__Host-edgekeep-1",
+            "__Host-ek-form=planted",
+        ] {
+            assert!(sets_ours(ours), "{ours}");
+        }
+        for other in ["a=__Host-edgekeep-1", "__Host-other=1", "edgekeep=1"] {
+            assert!(!sets_ours(other), "{other}");
+        }
+    }
+}

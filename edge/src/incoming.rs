@@ -1,0 +1,167 @@
+//! One request as the rest of the worker sees it: the parts that every decision needs, read once.
+//! (A header costs about a microsecond to read from WebAssembly, so nothing is read twice.)
+
+use std::rc::Rc;
+
+use web_sys::{Headers, Request};
+
+use crate::config::Config;
+use crate::js::Context;
+use crate::negotiate::{Audience, Signs};
+use crate::{csrf, forms};
+
+/// The longest `Cookie` header that is looked at, in bytes; browsers send less.
+const MAX_COOKIE_BYTES: usize = 32 * 1024;
+/// The longest value of any other header that decides something, in bytes.
+const MAX_HEADER_BYTES: usize = 2 * 1024;
+
+/// A request that came in.
+pub struct Incoming {
+    /// The request itself: its body and its other headers.
+    pub request: Request,
+    /// Its headers.
+    pub headers: Headers,
+    /// Its execution context.
+    pub context: Context,
+    /// The isolate's configuration.
+    pub config: Rc<Config>,
+    /// The method, upper-case.
+    pub method: String,
+    /// Scheme and authority, such as `https://example.com`.
+    pub target: String,
+    /// The path as it was sent.
+    pub path: String,
+    /// The query without its question mark; empty without one.
+    pub query: String,
+    /// The `Cookie` header; empty without one.
+    pub cookies: String,
+    /// Ties together the logs of edge, coordinator and origin.
+    pub request_id: String,
+}
+
+/// A URL's parts: scheme and authority, path, query. The path is never empty.
+#[must_use]
+pub fn split_url(url: &str) -> (&str, &str, &str) {
+    let after_scheme = url.find("://").map_or(0, |at| at + 3);
+    let authority_end = url[after_scheme..].find(['/', '?', '#']).map_or(url.len(), |at| after_scheme + at);
+    let (target, rest) = url.split_at(authority_end);
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    (target, if path.is_empty() { "/" } else { path }, query)
+}
+
+impl Incoming {
+    /// Reads a request.
+    #[must_use]
+    pub fn read(request: Request, context: Context, config: Rc<Config>, request_id: String) -> Self {
+        let url = request.url();
+        let (target, path, query) = split_url(&url);
+        let headers = request.headers();
+        let cookies = header_of(&headers, "Cookie", MAX_COOKIE_BYTES).unwrap_or_default();
+        Self {
+            method: request.method(),
+            target: target.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            cookies,
+            request_id,
+            request,
+            headers,
+            context,
+            config,
+        }
+    }
+
+    /// A header that decides something: an over-long one counts as missing.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        header_of(&self.headers, name, MAX_HEADER_BYTES)
+    }
+
+    /// It came over TLS, as far as this worker can see.
+    #[must_use]
+    pub fn https(&self) -> bool {
+        self.target.starts_with("https://")
+    }
+
+    /// GET or HEAD.
+    #[must_use]
+    pub fn reads_only(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD")
+    }
+
+    /// The kind of its body.
+    #[must_use]
+    pub fn body_kind(&self) -> Option<forms::BodyKind> {
+        self.header("Content-Type").as_deref().and_then(forms::BodyKind::of)
+    }
+
+    /// Who is asking, and whether a person opens the address.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        let (accept, mode) = (self.header("Accept"), self.header("Sec-Fetch-Mode"));
+        let kind = if self.reads_only() { None } else { self.body_kind() };
+        let signs = Signs {
+            accept: accept.as_deref(),
+            sec_fetch_mode: mode.as_deref(),
+            json_body: kind == Some(forms::BodyKind::Json),
+            form_body: kind == Some(forms::BodyKind::Form),
+        };
+        Asker { audience: signs.audience(), navigates: self.reads_only() && signs.navigates() }
+    }
+
+    /// It may change state (design 2.4).
+    #[must_use]
+    pub fn sent_by_our_pages(&self) -> bool {
+        let (site, origin) = (self.header("Sec-Fetch-Site"), self.header("Origin"));
+        let json = self.body_kind() == Some(forms::BodyKind::Json);
+        csrf::Provenance {
+            sec_fetch_site: site.as_deref(),
+            origin: origin.as_deref(),
+            target: &self.target,
+            json_with_key: json && self.header("Idempotency-Key").is_some(),
+        }
+        .same_site_pages_only()
+    }
+
+    /// Path and query: where a login leads back to.
+    #[must_use]
+    pub fn path_and_query(&self) -> String {
+        if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) }
+    }
+
+    /// Our door that a decoded path names, such as `/login`; `None` where the path is the origin's.
+    #[must_use]
+    pub fn door<'a>(&self, decoded_path: &'a str) -> Option<&'a str> {
+        let rest = decoded_path.strip_prefix(self.config.prefix.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// How answers are shown.
+    pub audience: Audience,
+    /// A person opens the address, with a method that only reads: a refusal may lead to the login form.
+    pub navigates: bool,
+}
+
+fn header_of(headers: &Headers, name: &str, max_bytes: usize) -> Option<String> {
+    headers.get(name).ok().flatten().filter(|value| value.len() <= max_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_url;
+
+    #[test]
+    fn urls_fall_apart() {
+        assert_eq!(split_url("https://a.example/x/y?z=1?2"), ("https://a.example", "/x/y", "z=1?2"));
+        assert_eq!(split_url("http://127.0.0.1:8787/"), ("http://127.0.0.1:8787", "/", ""));
+        assert_eq!(split_url("http://a.example"), ("http://a.example", "/", ""));
+        assert_eq!(split_url("http://a.example?x"), ("http://a.example", "/", "x"));
+        assert_eq!(split_url("http://a.example/p#f?x"), ("http://a.example", "/p", ""));
+        assert_eq!(split_url("http://a.example//evil/..%2f"), ("http://a.example", "//evil/..%2f", ""));
+    }
+}

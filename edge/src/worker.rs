@@ -1,0 +1,97 @@
+//! The worker's own entry points. `entry.js` hands them to the platform; they are exported to it with the feature
+//! `entry`, which a worker that only uses [`crate::Gate`] leaves out.
+
+use edgekeep_shared::path;
+use edgekeep_shared::policy::{Access, Matched};
+use edgekeep_shared::problem::{Code, Problem};
+use js_sys::Promise;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
+use web_sys::Request;
+
+use crate::gate::{self, Gate};
+use crate::guard::{Allowed, Guard, Outcome, Step};
+use crate::incoming::Incoming;
+use crate::js::Context;
+use crate::refuse::{self, Place};
+use crate::reply::Reply;
+use crate::{doors, gateway, js, respond};
+
+/// Answers a request: a `Response` where nothing had to be awaited, else a promise of one.
+#[cfg_attr(feature = "entry", wasm_bindgen)]
+#[must_use]
+pub fn handle(request: Request, env: JsValue, context: JsValue) -> JsValue {
+    let incoming = match gate::receive(request, &env, context.unchecked_into::<Context>()) {
+        Ok(incoming) => incoming,
+        Err(unready) => return unready.response(),
+    };
+    let decoded = match path::check(&incoming.path) {
+        Ok(decoded) => decoded.into_owned(),
+        Err(error) => {
+            let problem = Problem::new(Code::InvalidRequest, format!("The address is not valid: {error}."));
+            return refusal(&incoming, |place| refuse::problem(place, &problem));
+        }
+    };
+    if let Some(door) = incoming.door(&decoded).map(str::to_owned) {
+        return future_to_promise(async move {
+            let reply = doors::open(&incoming, &door).await;
+            Ok(respond::response(&reply, incoming.https(), incoming.method == "HEAD"))
+        })
+        .into();
+    }
+    let route = match incoming.config.policy.find(&decoded, &incoming.method) {
+        Matched::Route(route) => route.clone(),
+        Matched::MethodNotAllowed => {
+            let allowed = incoming.config.policy.allowed(&decoded);
+            return refusal(&incoming, |place| refuse::method_not_allowed(place, &allowed));
+        }
+    };
+    let gated = route.access != Access::Public;
+    let guard = Guard::new(route);
+    match guard.look(&incoming.cookies) {
+        Step::Done(Outcome::Allow(allowed)) => {
+            future_to_promise(async move { Ok(pass(&incoming, &env, &allowed, gated).await) }).into()
+        }
+        Step::Done(outcome) => refused(&incoming, outcome),
+        Step::First(errand) => future_to_promise(async move {
+            Ok(match guard.decide(&incoming, errand).await {
+                Outcome::Allow(allowed) => pass(&incoming, &env, &allowed, gated).await,
+                outcome => refused(&incoming, outcome),
+            })
+        })
+        .into(),
+    }
+}
+
+/// Answers another worker that asks about a request of its own, as JSON (see [`crate::Checked`]).
+#[cfg_attr(feature = "entry", wasm_bindgen)]
+pub fn check(request: Request, env: JsValue, context: JsValue) -> Promise {
+    future_to_promise(async move {
+        let checked = Gate::check(&request, &env, &context).await;
+        Ok(JsValue::from_str(&checked.to_json()))
+    })
+}
+
+async fn pass(incoming: &Incoming, env: &JsValue, allowed: &Allowed, gated: bool) -> JsValue {
+    match gateway::forward(incoming, env, allowed, gated).await {
+        Ok(response) => response.into(),
+        Err(failure) => {
+            js::log_error(&format!("edgekeep: request {}: the origin failed: {}", incoming.request_id, failure.0));
+            let cookies = allowed.set_cookies.iter().cloned();
+            refusal(incoming, |place| refuse::bad_gateway(place).cookies(cookies))
+        }
+    }
+}
+
+fn refused(incoming: &Incoming, outcome: Outcome) -> JsValue {
+    refusal(incoming, |place| match outcome {
+        Outcome::Deny { denial, set_cookies } => refuse::denied(place, denial).cookies(set_cookies),
+        Outcome::Allow(_) | Outcome::Unknown => refuse::unknown(place),
+    })
+}
+
+fn refusal(incoming: &Incoming, reply: impl FnOnce(Place<'_>) -> Reply) -> JsValue {
+    let path_and_query = incoming.path_and_query();
+    let place = Place { prefix: &incoming.config.prefix, path_and_query: &path_and_query, asker: incoming.asker() };
+    respond::response(&reply(place), incoming.https(), incoming.method == "HEAD")
+}

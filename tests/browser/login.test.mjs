@@ -1,0 +1,182 @@
+// Signing in: the way in, and every way of being refused.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+
+import { fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
+import { at, auditOf, door, edgekeepJson, endpoints, newPassword, newUser, sessionsOf, site } from './support/cluster.mjs';
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser?.close());
+
+test('a protected page leads to the form, and the form back to it', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const { page, context } = await open();
+    const target = `${site.session}?tab=a%20b&x=1`;
+    await page.goto(at(target));
+    assert.equal(new URL(page.url()).pathname, `${endpoints.auth_prefix}/login`);
+    assert.equal(new URL(page.url()).searchParams.get('return_to'), target);
+    assert.match(await page.getByRole('status').innerText(), /sign in to continue/i);
+    await fillLogin(page, user);
+    await submit(page, 'Sign in');
+    assert.equal(where(page), target);
+    assert.match(await textOf(page), new RegExp(user.name));
+    await picture(page, 'flow-dashboard');
+
+    // Nothing that a script or another site could take: HttpOnly, Secure, host-only, SameSite.
+    const [cookie, ...others] = (await context.cookies()).filter((c) => c.name.startsWith('__Host-edgekeep-'));
+    assert.deepEqual(others, []);
+    assert.deepEqual(
+      { httpOnly: cookie.httpOnly, secure: cookie.secure, sameSite: cookie.sameSite, path: cookie.path },
+      { httpOnly: true, secure: true, sameSite: 'Lax', path: '/' },
+    );
+    assert.equal(await page.evaluate(() => document.cookie), '');
+    assert.ok(cookie.value.length < 300, `a small cookie: ${cookie.value.length} bytes`);
+  }));
+
+test('every edge accepts the new session at once', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const { page } = await open();
+    await signIn(page, user);
+    // Cookies do not know ports, so the browser takes its session along to the other edge's address.
+    for (let edge = 0; edge < endpoints.edges.length; edge += 1) {
+      const answer = await page.goto(at(site.session, edge));
+      assert.equal(answer.status(), 200);
+      assert.equal(where(page), site.session);
+    }
+  }));
+
+test('a wrong password is said, the name is kept, and the next try works', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const { page } = await open();
+    const answer = await signIn(page, { ...user, password: newPassword() }, at(site.session));
+    assert.equal(answer.status(), 401);
+    assert.match(await page.getByRole('alert').innerText(), /user name or password is wrong/i);
+    const [name, password] = [page.getByLabel('User name'), page.getByLabel('Password', { exact: true })];
+    assert.equal(await name.inputValue(), user.name);
+    assert.equal(await password.inputValue(), '');
+    assert.equal(await password.getAttribute('aria-invalid'), 'true');
+    assert.ok(await password.evaluate((field) => field === document.activeElement), 'the password is typed next');
+    await picture(page, 'flow-wrong-password');
+
+    await password.fill(user.password);
+    await submit(page, 'Sign in');
+    assert.equal(where(page), site.session);
+  }));
+
+test('an unknown name gets the same answer as a wrong password', () =>
+  withDevices(browser, async (open) => {
+    const known = await newUser();
+    const { page } = await open();
+    const said = [];
+    for (const name of [known.name, 'nobody-of-this-name']) {
+      const answer = await signIn(page, { name, password: newPassword() });
+      said.push([answer.status(), (await textOf(page)).replaceAll(name, '…')]);
+    }
+    assert.deepEqual(said[0], said[1]);
+  }));
+
+test('too many wrong passwords lock the account, say for how long, and end no session', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const [inside, guessing] = [await open(), await open()];
+    await signIn(inside.page, user, at(site.session));
+    const { guess_limit: limit } = await edgekeepJson(['settings', 'show']);
+
+    const { page } = guessing;
+    await page.goto(door('/login'));
+    for (let guess = 1; guess <= limit; guess += 1) {
+      await fillLogin(page, { ...user, password: newPassword() });
+      const answer = await submit(page, 'Sign in');
+      assert.equal(answer.status(), 401, `guess ${guess}`);
+    }
+    // Not even the right one now.
+    await fillLogin(page, user);
+    const answer = await submit(page, 'Sign in');
+    assert.equal(answer.status(), 429);
+    assert.ok(Number(answer.headers()['retry-after']) > 0);
+    assert.match(await page.getByRole('alert').innerText(), /too many failed attempts.*try again in \d+ (seconds|minutes)/is);
+    assert.equal(await page.getByLabel('User name').inputValue(), user.name);
+    await picture(page, 'flow-locked');
+
+    // A stranger's guesses do not sign anybody out.
+    await inside.page.goto(at(site.strict));
+    assert.equal(where(inside.page), site.strict);
+    assert.equal((await sessionsOf(user)).length, 1);
+  }));
+
+test('a login leads to paths of this site only', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const { page } = await open();
+    const hostile = [
+      'https://evil.example/',
+      '//evil.example/',
+      '/\\evil.example/',
+      'javascript:alert(1)',
+      '/\t/evil.example',
+      'evil.example',
+    ];
+    for (const target of hostile) {
+      await signIn(page, user, door(`/login?return_to=${encodeURIComponent(target)}`));
+      assert.equal(new URL(page.url()).origin, endpoints.edges[0].url, target);
+      assert.equal(where(page), '/', target);
+    }
+  }));
+
+test('a page that needs a role says so, and opens for whoever has it', () =>
+  withDevices(browser, async (open) => {
+    const [plain, admin] = [await newUser(), await newUser(['admin'])];
+    const { page } = await open();
+    const answer = await signIn(page, plain, at(site.role));
+    assert.equal(answer.status(), 403);
+    assert.equal(where(page), site.role);
+    const text = await textOf(page);
+    assert.match(text, /role/i);
+    assert.match(text, /ask/i, 'it says what to do next');
+    await picture(page, 'flow-forbidden');
+
+    // The page offers to sign in as somebody else, who ends up here.
+    await page.getByRole('link', { name: /somebody else/ }).click();
+    await page.waitForURL((url) => url.pathname.endsWith('/login'));
+    await fillLogin(page, admin);
+    await submit(page, 'Sign in');
+    assert.equal(where(page), site.role);
+    // That login ended the session that its browser had before (design 2.1).
+    assert.deepEqual(await sessionsOf(plain), []);
+  }));
+
+test('whoever is signed in already is told so by the form', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const { page } = await open();
+    await signIn(page, user);
+    await page.goto(door(`/login?return_to=${site.session}`));
+    assert.match(await textOf(page), new RegExp(`signed in as ${user.name}`, 'i'));
+    await page.getByRole('link', { name: 'Continue' }).click();
+    await page.waitForURL(at(site.session));
+    assert.equal((await sessionsOf(user)).length, 1);
+    const logins = (await auditOf(user)).filter((entry) => entry.action === 'login');
+    assert.equal(logins.length, 1);
+  }));
+
+test('no answer of ours is kept by the browser, and none can be framed', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const { page } = await open();
+    const answers = [await page.goto(door('/login'))];
+    await signIn(page, user);
+    answers.push(await page.goto(door('/account')), await page.goto(door('/session')), await page.goto(door('/nothing')));
+    for (const answer of answers) {
+      const headers = await answer.allHeaders();
+      assert.equal(headers['cache-control'], 'no-store', answer.url());
+      assert.match(headers['content-security-policy'], /default-src 'none'.*frame-ancestors 'none'/, answer.url());
+      assert.doesNotMatch(headers['content-security-policy'], /unsafe/);
+      assert.equal(headers['x-content-type-options'], 'nosniff');
+      assert.equal(headers['referrer-policy'], 'same-origin');
+    }
+  }));

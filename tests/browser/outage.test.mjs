@@ -1,0 +1,68 @@
+// What a person sees while an edge cannot know (G8): a page that says so, never a login form for a session that may
+// be fine, never a lost cookie; and that all is well again by itself.
+//
+// The coordinators are stopped with SIGSTOP, as a network would that swallows everything.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+
+import { SCHEMES, SIZES, fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
+import { at, door, endpoints, newUser, sessionsOf, site, until } from './support/cluster.mjs';
+import { assertGoodLooks } from './support/looks.mjs';
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser?.close());
+
+async function withoutCoordinators(work) {
+  for (const { pid } of endpoints.coordinators) process.kill(pid, 'SIGSTOP');
+  try {
+    return await work();
+  } finally {
+    for (const { pid } of endpoints.coordinators) process.kill(pid, 'SIGCONT');
+  }
+}
+
+test('an outage is said, signs nobody out and is over by itself', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const device = await open();
+    const { page } = device;
+    await signIn(page, user, at(site.session));
+    const [cookie] = await device.sessionCookies();
+    const stranger = await open({ ...SIZES.phone, colorScheme: 'dark' });
+    await stranger.page.goto(door('/login'));
+
+    await withoutCoordinators(async () => {
+      // A strict page cannot be decided at all; the others once the bound has passed.
+      const answer = await page.goto(at(site.strict));
+      assert.equal(answer.status(), 503);
+      assert.ok(Number(answer.headers()['retry-after']) > 0);
+      assert.match(await textOf(page), /not signed out/i);
+      assert.equal(await page.getByLabel('Password').count(), 0, 'no login form');
+      assert.equal(await page.getByRole('link', { name: 'Try again' }).getAttribute('href'), site.strict);
+      await picture(page, 'message-unavailable-desktop-light');
+      await assertGoodLooks(page);
+
+      // Nobody gets in, and the form says so.
+      await fillLogin(stranger.page, user);
+      const refused = await submit(stranger.page, 'Sign in');
+      assert.equal(refused.status(), 503);
+      assert.match(await stranger.page.getByRole('alert').innerText(), /unavailable/i);
+      assert.equal(await stranger.page.getByLabel('User name').inputValue(), user.name);
+      await picture(stranger.page, `login-unavailable-phone-${SCHEMES[1]}`);
+      await assertGoodLooks(stranger.page, { touch: true });
+
+      await until('an ordinary page falls closed within the bound', async () => {
+        const page_ = await page.goto(at(site.session));
+        return page_.status() === 503;
+      });
+      assert.equal(where(page), site.session);
+      assert.deepEqual((await device.sessionCookies()).map((c) => c.value), [cookie.value], 'the cookie stays');
+    });
+
+    await until('it is over', async () => (await page.goto(at(site.strict))).status() === 200);
+    assert.equal(where(page), site.strict);
+    // Unless the login that nobody answered was decided after all, in which case it has won.
+    assert.equal((await sessionsOf(user)).length, 1);
+  }));

@@ -1,0 +1,124 @@
+//! Chromium against a cluster of two raw edges: `tests/browser/*.test.mjs`, run by Node's own test runner.
+//!
+//! The tests find in their environment: `EDGEKEEP_TEST_ENDPOINTS` (path of `endpoints.json`), `EDGEKEEP_TEST_BROWSER`
+//! (path of the browser), `EDGEKEEP_TEST_SCREENSHOTS` (a folder; what is in it is CI output).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::count::{self, Count};
+use super::environment::Environment;
+use crate::cluster::{Cluster, Options};
+use crate::node::Tools;
+use crate::{command, console, paths};
+
+/// What a Chromium may be called, best first.
+const NAMES: [&str; 5] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
+
+/// Runs the browser tests.
+pub fn run(environment: &Environment) -> Result<Count> {
+    let folder = paths::root().join("tests/browser");
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
+        .unwrap_or_default();
+    files.retain(|path| path.to_string_lossy().ends_with(".test.mjs"));
+    files.sort();
+    if files.is_empty() {
+        bail!("there is no test in {}", folder.display());
+    }
+    let tools = Tools::ensure(false)?;
+    let browser = find_browser(&tools)?;
+    let place = Environment::folder().join("browser");
+    let screenshots = place.join("screenshots");
+    fs::create_dir_all(&screenshots)?;
+    let cluster = Cluster::start(Options {
+        coordinators: 2,
+        edges: 2,
+        quiet: false,
+        ..Options::for_tests(place.join("cluster"))
+    })?;
+
+    let mut node = Command::new(&tools.node);
+    node.current_dir(paths::root())
+        .args(["--test", "--test-reporter=spec", "--test-reporter-destination=stdout"])
+        // One cluster, and users whose sessions end each other: one file after the other.
+        .arg("--test-concurrency=1")
+        .env("EDGEKEEP_TEST_ENDPOINTS", cluster.endpoints_file())
+        .env("EDGEKEEP_TEST_BROWSER", &browser)
+        .env("EDGEKEEP_TEST_SCREENSHOTS", &screenshots);
+    if let Some(only) = environment.only() {
+        node.arg(format!("--test-name-pattern={only}"));
+    }
+    let count = count::run(node.args(&files))?;
+    console::say(&format!("screenshots: {}", screenshots.display()));
+    drop(cluster);
+    Ok(count)
+}
+
+/// A Chromium that is here, or that can be brought here.
+fn find_browser(tools: &Tools) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("EDGEKEEP_TEST_BROWSER") {
+        return Ok(path.into());
+    }
+    if let Some(path) = installed().or_else(|| from_playwright(tools)) {
+        return Ok(path);
+    }
+    if rustix::process::geteuid().is_root() && on_path("apt-get").is_some() {
+        let step = console::step("installing Chromium with apt-get", false);
+        let apt = |arguments: &[&str]| {
+            let mut apt = Command::new("apt-get");
+            apt.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+            command::output(&mut apt, "")
+        };
+        let install = ["install", "--yes", "--no-install-recommends", "chromium"];
+        // An image without package lists, or with old ones, needs the update; others are spared it.
+        if apt(&install).is_err() {
+            apt(&["update"])?;
+            apt(&install)?;
+        }
+        step.done("");
+        return installed().context("apt-get installed chromium, and there is none");
+    }
+    let step = console::step("installing Chromium with playwright", false);
+    let mut playwright = Command::new(&tools.node);
+    playwright.arg(tools.modules().join("playwright-core/cli.js")).args(["install", "chromium-headless-shell"]);
+    match command::output(&mut playwright, "") {
+        Ok(_) => {
+            step.done("");
+            from_playwright(tools).context("playwright installed chromium, and there is none")
+        }
+        Err(error) => bail!(
+            "there is no Chromium, and playwright cannot fetch one ({error:#}).\n\
+             Install it (Debian: apt-get install chromium; macOS: brew install chromium), or name one with \
+             EDGEKEEP_TEST_BROWSER=/path/of/chromium"
+        ),
+    }
+}
+
+fn installed() -> Option<PathBuf> {
+    let on_mac = [
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    ];
+    NAMES
+        .iter()
+        .find_map(|name| on_path(name))
+        .or_else(|| on_mac.map(PathBuf::from).into_iter().find(|path| path.exists()))
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The browser that playwright has fetched before, if it has.
+fn from_playwright(tools: &Tools) -> Option<PathBuf> {
+    let script = "const { chromium } = await import('playwright-core'); console.log(chromium.executablePath());";
+    let mut node = Command::new(&tools.node);
+    node.current_dir(paths::root()).args(["--input-type=module", "-e", script]);
+    let path = command::output(&mut node, "").ok()?;
+    let path = Path::new(path.trim()).to_path_buf();
+    path.is_file().then_some(path)
+}
