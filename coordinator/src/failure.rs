@@ -69,10 +69,9 @@ impl Failure {
     pub fn problem(&self) -> Problem {
         match self {
             Self::Invalid(detail) => Problem::new(Code::InvalidRequest, detail.as_str()),
-            Self::InvalidCredentials => Problem::new(
-                Code::InvalidCredentials,
-                "User name or password is wrong. Check both and try again.",
-            ),
+            Self::InvalidCredentials => {
+                Problem::new(Code::InvalidCredentials, "User name or password is wrong. Check both and try again.")
+            }
             Self::NoSession(reason) => {
                 Problem::new(Code::NoSession, "This needs a current session. Sign in and try again.").reason(*reason)
             }
@@ -92,7 +91,8 @@ impl Failure {
             )
             .reason(*reason),
             Self::Locked { retry_after_ms: Some(ms) } => {
-                Problem::new(Code::Locked, "Too many failed attempts. Wait, then try again.").retry_after_s(seconds(*ms))
+                Problem::new(Code::Locked, "Too many failed attempts. Wait, then try again.")
+                    .retry_after_s(seconds(*ms))
             }
             Self::Locked { retry_after_ms: None } => Problem::new(
                 Code::Locked,
@@ -126,8 +126,13 @@ impl Failure {
         }
     }
 
-    /// The reason why an operation's own database outage should be logged as an error: nothing that a client does
-    /// brings these about.
+    /// A stable name for metrics and logs: the code that the client sees.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        self.problem().code.as_str()
+    }
+
+    /// Nothing that a client does brings this about: it belongs into the log as an error.
     #[must_use]
     pub const fn is_ours(&self) -> bool {
         matches!(self, Self::Database(DbError::Refused(_) | DbError::Corrupt(_)))

@@ -6,10 +6,10 @@
 
 use edgekeep_shared::api::{CheckAnswer, CheckRequest, CheckVerdict};
 use edgekeep_shared::cookie::{self, Chosen};
-use edgekeep_shared::gate::{self, Decision, Denial, Finding, Identity, Passage, Situation, Verdict};
+use edgekeep_shared::gate::{self, Decision, Denial, Finding, How, Identity, Passage, Situation, Verdict};
 use edgekeep_shared::ids::{Nonce, SiteId};
 use edgekeep_shared::keyring::KeyRing;
-use edgekeep_shared::policy::RoutePolicy;
+use edgekeep_shared::policy::{Access, RoutePolicy};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::revision::Revision;
 
@@ -17,9 +17,6 @@ use crate::coordinator::{self, Effort};
 use crate::incoming::Incoming;
 use crate::state::{self, State};
 use crate::{clock, feed, js, keys};
-
-/// The shortest bound that a deployment can have: what an answer is held to while the isolate does not know its own.
-const SHORTEST_BOUND_MS: u32 = 200;
 
 /// What became of a request at the gate.
 #[derive(Clone, Debug)]
@@ -52,6 +49,13 @@ pub struct Allowed {
     pub set_cookies: Vec<String>,
     /// The proof was checked from memory alone and is the presented one: what was made from it lately can be used again.
     pub unchanged: bool,
+}
+
+impl Allowed {
+    /// A request that passes whoever it is.
+    const fn anonymous(passage: Passage, set_cookies: Vec<String>) -> Self {
+        Self { passage, proof: None, coordinator_now_ms: None, max_staleness_ms: 0, set_cookies, unchanged: true }
+    }
 }
 
 /// A request on its way through the gate.
@@ -116,32 +120,36 @@ impl Guard {
         let no_keys = KeyRing::default();
         let (ring, site) = state.keys.as_ref().map_or((&no_keys, SiteId(0)), |keys| (&keys.ring, keys.site));
         let choice = cookie::choose(cookies, ring, site);
-        let bound_ms = state.view.lease().max_staleness_ms();
+        let cleared = || choice.clear.iter().map(|name| cookie::clear_cookie(name));
+        // An ended session stays ended (G5): no need to ask again, or to wait for the feed to say so.
+        if let Some(reason) = ended(state, &choice.chosen) {
+            let passage = Passage { identity: None, how: How::Local, view_age_ms: 0 };
+            return Step::Done(match self.route.access {
+                Access::Public => Outcome::Allow(Box::new(Allowed::anonymous(passage, cleared().collect()))),
+                _ => Outcome::Deny { denial: Denial::NoSession(reason), set_cookies: cleared().collect() },
+            });
+        }
         let verdict = self.answered.as_ref().filter(|answered| Some(answered.about.as_str()) == value(&choice.chosen));
-        // The bound as it is known by now: the view may have arrived while the coordinator was asked.
-        let fresh = verdict.map(|answered| Verdict {
-            max_staleness_ms: bound_ms.unwrap_or(SHORTEST_BOUND_MS),
-            ..answered.verdict.clone()
-        });
         let decision = gate::decide(&Situation {
             chosen: &choice.chosen,
             route: &self.route,
             view: &state.view,
             keys_version: ring.version(),
             now_ms,
-            verdict: fresh.as_ref(),
+            verdict: verdict.map(|answered| &answered.verdict),
             asked: self.asked,
         });
-        let cleared = || choice.clear.iter().map(|name| cookie::clear_cookie(name));
         let renew = match decision {
             Decision::Allow(passage) => {
                 let renewed = verdict.and_then(|answered| answered.renewed.as_deref());
-                let renewal = renewed.and_then(|token| renewal_cookie(token, &passage, fresh.as_ref()));
+                let renewal = renewed.and_then(|token| renewal_cookie(token, &passage, verdict));
                 let proof = renewed.or(value(&choice.chosen)).map(str::to_owned);
+                let bound_ms = state.view.lease().max_staleness_ms();
+                let bound_ms = bound_ms.or(verdict.map(|answered| answered.verdict.max_staleness_ms));
                 let clock_ms = state.view.clock().map(|clock| clock.earliest_ms(now_ms));
                 return Step::Done(Outcome::Allow(Box::new(Allowed {
                     proof: proof.filter(|_| passage.identity.is_some()),
-                    coordinator_now_ms: clock_ms.or(fresh.as_ref().map(|verdict| verdict.read_at_ms)),
+                    coordinator_now_ms: clock_ms.or(verdict.map(|answered| answered.verdict.read_at_ms)),
                     max_staleness_ms: self.route_bound_ms(bound_ms),
                     set_cookies: renewal.into_iter().chain(cleared()).collect(),
                     unchanged: verdict.is_none(),
@@ -155,13 +163,6 @@ impl Guard {
             // On a cold isolate a proof is renewed when it is due, as everywhere; a strict route only asks.
             Decision::AskCoordinator => !state.view.is_loaded() || matches!(choice.chosen, Chosen::UnknownKey { .. }),
         };
-        // An ended session stays ended: no need to ask again.
-        if let Chosen::Proof { token, .. } = &choice.chosen
-            && let Some(reason) = state.ended.reason(token.claims().session_id)
-        {
-            let denial = Denial::NoSession(reason);
-            return Step::Done(Outcome::Deny { denial, set_cookies: cleared().collect() });
-        }
         if !state.breaker.is_closed(now_ms) {
             return Step::Done(Outcome::Unknown);
         }
@@ -170,7 +171,7 @@ impl Guard {
 
     /// What the deployment's bound and the route's come to.
     fn route_bound_ms(&self, deployment_ms: Option<u32>) -> u32 {
-        let deployment_ms = deployment_ms.unwrap_or(SHORTEST_BOUND_MS);
+        let deployment_ms = deployment_ms.unwrap_or(0);
         self.route.max_staleness_ms.map_or(deployment_ms, |route_ms| route_ms.min(deployment_ms))
     }
 
@@ -245,11 +246,19 @@ impl Guard {
                 sent,
                 age_ms: u32::try_from(answer.age_ms).unwrap_or(u32::MAX),
                 read_at_ms: answer.read_at_ms,
-                max_staleness_ms: SHORTEST_BOUND_MS,
+                max_staleness_ms: answer.max_staleness_ms,
                 finding,
             },
             renewed,
         });
+    }
+}
+
+/// Why the session of the proof that counts is over, if that is remembered.
+fn ended(state: &State, chosen: &Chosen) -> Option<Reason> {
+    match chosen {
+        Chosen::Proof { token, .. } => state.ended.reason(token.claims().session_id),
+        Chosen::UnknownKey { .. } | Chosen::Nothing | Chosen::Invalid => None,
     }
 }
 
@@ -313,9 +322,9 @@ fn remember_ended(state: &mut State, proof: &str, reason: Reason) {
 }
 
 /// The cookie for a new proof, until the session's absolute expiry.
-fn renewal_cookie(token: &str, passage: &Passage, verdict: Option<&Verdict>) -> Option<String> {
-    let (identity, verdict) = (passage.identity.as_ref()?, verdict?);
-    let max_age_s = identity.expires_at_ms.saturating_sub(verdict.read_at_ms) / 1_000;
+fn renewal_cookie(token: &str, passage: &Passage, answered: Option<&Answered>) -> Option<String> {
+    let (identity, answered) = (passage.identity.as_ref()?, answered?);
+    let max_age_s = identity.expires_at_ms.saturating_sub(answered.verdict.read_at_ms) / 1_000;
     Some(cookie::set_cookie(token, identity.session_id, max_age_s))
 }
 

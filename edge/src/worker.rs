@@ -17,6 +17,19 @@ use crate::refuse::{self, Place};
 use crate::reply::Reply;
 use crate::{doors, gateway, js, respond};
 
+/// Runs when an instance of the module starts. A panic poisons the instance; the next call then finds a fresh one,
+/// whose memory is empty: no lease, so it refuses or asks (G8).
+#[cfg(feature = "entry")]
+#[wasm_bindgen(start, private)]
+fn start() {
+    std::panic::set_hook(Box::new(|info| {
+        // The place only: what a panic says may quote what was being worked on.
+        let place = info.location().map(|at| format!("{}:{}", at.file(), at.line()));
+        js::log_error(&format!("edgekeep: panic at {}", place.as_deref().unwrap_or("an unknown place")));
+    }));
+    wasm_bindgen::handler::set_on_abort(wasm_bindgen::handler::schedule_reinit);
+}
+
 /// Answers a request: a `Response` where nothing had to be awaited, else a promise of one.
 #[cfg_attr(feature = "entry", wasm_bindgen)]
 #[must_use]

@@ -36,7 +36,8 @@ export function page({ title, path, claims, main }) {
 <body>
 <a class="skip" href="#main">Skip to content</a>
 <header>
-<nav aria-label="Site"><strong>Harbour</strong><ul>${links}</ul></nav>
+<strong>Harbour</strong>
+<nav aria-label="Site"><ul>${links}</ul></nav>
 <div class="person">${person}</div>
 </header>
 <main id="main">
@@ -51,7 +52,10 @@ ${main}
 
 /** What the site learned of the person, as a table. */
 export function learned(claims) {
-  const time = (seconds) => `<time>${new Date(seconds * 1000).toISOString()}</time>`;
+  const time = (seconds) => {
+    const exact = new Date(seconds * 1000).toISOString();
+    return `<time datetime="${exact}">${exact.slice(0, 10)} ${exact.slice(11, 19)} UTC</time>`;
+  };
   const rows = [
     ["Name", escape(claims.name)],
     ["User id", `<code>${escape(claims.sub)}</code>`],
@@ -72,15 +76,18 @@ export const STYLE = `
 * { box-sizing: border-box; }
 body { margin: 0; min-height: 100vh; display: grid; grid-template-rows: auto 1fr auto; background: var(--paper);
   color: var(--ink); font: 1rem/1.6 system-ui, sans-serif; }
-header { display: flex; flex-wrap: wrap; gap: .5rem 2rem; align-items: center; justify-content: space-between;
-  padding: .75rem clamp(1rem, 5vw, 3rem); border-bottom: 1px solid var(--line); background: var(--card); }
-nav, ul, .person { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; align-items: center; }
-ul { list-style: none; margin: 0; padding: 0; }
+header { display: flex; flex-wrap: wrap; gap: .5rem 2rem; align-items: center; padding: .75rem clamp(1.25rem, 5vw, 3rem);
+  border-bottom: 1px solid var(--line); background: var(--card); }
+header strong { font-size: 1.15rem; letter-spacing: -.01em; }
+nav ul, .person { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; align-items: center; }
+.person { margin-left: auto; }
+nav ul { list-style: none; margin: 0; padding: 0; }
 a { color: var(--accent); padding: .35rem 0; }
 nav a { text-decoration: none; }
 nav a:hover, nav a[aria-current] { text-decoration: underline; text-underline-offset: .3em; }
 nav a[aria-current] { font-weight: 600; }
 form { margin: 0; }
+p { max-width: 40rem; }
 button, .button { font: inherit; font-weight: 600; border: 0; border-radius: .5rem; padding: .45rem 1rem; min-height: 2.75rem;
   display: inline-flex; align-items: center; background: var(--accent); color: var(--on-accent); text-decoration: none;
   cursor: pointer; }
@@ -88,12 +95,26 @@ button, .button { font: inherit; font-weight: 600; border: 0; border-radius: .5r
 .skip { position: absolute; left: -100vw; }
 .skip:focus { left: 1rem; top: .5rem; background: var(--card); padding: .5rem 1rem; z-index: 1; }
 main { width: min(46rem, 100%); margin: 0 auto; padding: clamp(1.5rem, 5vw, 3rem) 1.25rem; }
-h1 { font-size: clamp(1.6rem, 5vw, 2.4rem); line-height: 1.2; margin: 0 0 1rem; }
-table { width: 100%; border-collapse: collapse; background: var(--card); border: 1px solid var(--line); margin-top: 1.5rem; }
+h1 { font-size: clamp(1.6rem, 5vw, 2.4rem); line-height: 1.2; letter-spacing: -.02em; margin: 0 0 1rem; }
+h2 { font-size: 1.1rem; margin: 2rem 0 .75rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); gap: 1rem; padding: 0;
+  margin: 0; list-style: none; }
+.cards li { padding: 1rem 1.15rem; background: var(--card); border: 1px solid var(--line); border-radius: .75rem; }
+.cards a { font-weight: 600; }
+.cards p { margin: .25rem 0 0; color: var(--soft); }
+table { width: 100%; background: var(--card); border: 1px solid var(--line); margin-top: 1.5rem; border-radius: .75rem; border-spacing: 0; border-collapse: separate;
+  overflow: hidden; }
 caption { text-align: left; color: var(--soft); padding-bottom: .5rem; }
-th, td { text-align: left; vertical-align: top; padding: .6rem .8rem; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
-th { font-weight: 600; width: 12rem; }
-@media (max-width: 30rem) { th, td { display: block; width: auto; } td { border-top: 0; padding-top: 0; } }
+th, td { text-align: left; vertical-align: top; padding: .6rem 1rem; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+tr:first-child > * { border-top: 0; }
+th { font-weight: 600; width: 14rem; }
+@media (max-width: 40rem) {
+  nav { order: 1; width: 100%; }
+  nav ul { gap: 0 1rem; }
+  th, td { display: block; width: auto; }
+  td, tr:first-child > td { border-top: 0; padding-top: 0; }
+  th { padding-bottom: 0; }
+}
 footer { padding: 1.5rem; text-align: center; color: var(--soft); }
 `;
 

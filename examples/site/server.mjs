@@ -51,7 +51,14 @@ async function bodyLength(request) {
 
 const INTRODUCTION = `<p>Everybody may read this page. The others ask who you are, and the edge in front of this site
 answers for it: this site has no passwords and no sessions of its own.</p>
-<p>Sign in here, then on another device: this one is signed out, and says why.</p>`;
+<p>Sign in here, then on another device: this one is signed out, and says why.</p>
+<h2>What to try</h2>
+<ul class="cards">
+<li><a href="/dashboard">Dashboard</a><p>For anybody who is signed in.</p></li>
+<li><a href="/admin">Admin</a><p>For the role <code>admin</code>; others are told what is missing.</p></li>
+<li><a href="/strict">Strict</a><p>Asks the database each time: signed out means at once.</p></li>
+<li><a href="/recent">Recent</a><p>Asks for a password that was typed in the last five minutes.</p></li>
+</ul>`;
 
 const PAGES = {
   "/dashboard": ["Your dashboard", "<p>You see this because you are signed in.</p>"],

@@ -5,6 +5,7 @@ import { after, before, test } from 'node:test';
 
 import { fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
 import { at, auditOf, door, edgekeepJson, endpoints, newPassword, newUser, sessionsOf, site } from './support/cluster.mjs';
+import { untilFocused } from './support/looks.mjs';
 
 let browser;
 before(async () => (browser = await launch()));
@@ -60,7 +61,7 @@ test('a wrong password is said, the name is kept, and the next try works', () =>
     assert.equal(await name.inputValue(), user.name);
     assert.equal(await password.inputValue(), '');
     assert.equal(await password.getAttribute('aria-invalid'), 'true');
-    assert.ok(await password.evaluate((field) => field === document.activeElement), 'the password is typed next');
+    await untilFocused(page, 'Password');
     await picture(page, 'flow-wrong-password');
 
     await password.fill(user.password);

@@ -9,11 +9,27 @@ import { at, door, edgekeepJson, newPassword, newUser, site, until, withSetting 
 import { assertGoodLooks } from './support/looks.mjs';
 
 let browser;
-before(async () => (browser = await launch()));
-after(() => browser?.close());
-
 /** A user who is locked: one for all sizes and schemes. */
 let locked;
+before(async () => {
+  browser = await launch();
+  locked = await newLockedUser();
+});
+after(() => browser?.close());
+
+async function newLockedUser() {
+  const user = await newUser();
+  const { guess_limit: limit } = await edgekeepJson(['settings', 'show']);
+  await withDevices(browser, async (open) => {
+    const { page } = await open();
+    await page.goto(door('/login'));
+    for (let guess = 0; guess < limit; guess += 1) {
+      await fillLogin(page, { ...user, password: newPassword() });
+      await submit(page, 'Sign in');
+    }
+  });
+  return user;
+}
 
 /** Every page there is: its name, and how one gets to it with a device that is nobody's yet. */
 const PAGES = {
@@ -65,19 +81,6 @@ const PAGES = {
   'site-session': async (page) => signIn(page, await newUser(['admin']), at(site.session)),
   'site-strict': async (page) => signIn(page, await newUser(), at(site.strict)),
 };
-
-before(async () => {
-  locked = await newUser();
-  const { guess_limit: limit } = await edgekeepJson(['settings', 'show']);
-  await withDevices(browser, async (open) => {
-    const { page } = await open();
-    await page.goto(door('/login'));
-    for (let guess = 0; guess < limit; guess += 1) {
-      await fillLogin(page, { ...locked, password: newPassword() });
-      await submit(page, 'Sign in');
-    }
-  });
-});
 
 for (const [size, options] of Object.entries(SIZES)) {
   for (const colorScheme of SCHEMES) {

@@ -7,21 +7,12 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { SCHEMES, SIZES, fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
-import { at, door, endpoints, newUser, sessionsOf, site, until } from './support/cluster.mjs';
+import { at, door, newUser, sessionsOf, site, until, withoutCoordinators } from './support/cluster.mjs';
 import { assertGoodLooks } from './support/looks.mjs';
 
 let browser;
 before(async () => (browser = await launch()));
 after(() => browser?.close());
-
-async function withoutCoordinators(work) {
-  for (const { pid } of endpoints.coordinators) process.kill(pid, 'SIGSTOP');
-  try {
-    return await work();
-  } finally {
-    for (const { pid } of endpoints.coordinators) process.kill(pid, 'SIGCONT');
-  }
-}
 
 test('an outage is said, signs nobody out and is over by itself', () =>
   withDevices(browser, async (open) => {

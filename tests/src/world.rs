@@ -12,7 +12,8 @@ use xtask::state::User;
 use xtask::paths;
 
 use crate::client::Client;
-use crate::clock;
+use crate::clock::Clock;
+use crate::proxy::Proxy;
 use crate::random_hex;
 use crate::sql::Sql;
 
@@ -97,17 +98,39 @@ impl World {
         index
     }
 
-    /// Adds an edge whose clock is off by so many seconds; gives its place.
-    pub fn add_edge_with_clock_off_by(&mut self, seconds: i64) -> usize {
-        let library = clock::library(self.cluster.folder());
-        let index = self.add_edge(|_| ());
+    /// Takes the last edge out of the list again, after it was killed.
+    pub fn forget_edge(&mut self, index: usize) {
+        assert_eq!(index + 1, self.cluster.edges.len(), "the last one");
+        drop(self.cluster.edges.pop());
+        self.note_edges();
+    }
+
+    /// Adds an edge with a clock of its own, off by so many seconds; gives its place and the clock.
+    pub fn add_edge_with_clock(&mut self, off_by_s: i64, change: impl FnOnce(&mut EdgeSetup)) -> (usize, Clock) {
+        let clock = Clock::new(self.cluster.folder(), off_by_s);
+        let index = self.add_edge(change);
         let edge = &mut self.cluster.edges[index];
-        let recipe = edge.part.recipe().clone();
+        let mut recipe = edge.part.recipe().clone();
         edge.kill();
-        let recipe = recipe.env("LD_PRELOAD", &library).env(clock::VARIABLE, seconds.to_string());
+        for (name, value) in clock.environment() {
+            recipe = recipe.env(name, value);
+        }
         edge.part = recipe.start().expect("the edge starts");
         edge.wait().unwrap_or_else(|error| panic!("the edge does not start: {error:#}"));
-        index
+        (index, clock)
+    }
+
+    /// Adds an edge that asks these coordinators only, in this order, each through a proxy of its own.
+    pub fn add_edge_behind_proxies(&mut self, coordinators: &[usize]) -> (usize, Vec<Proxy>) {
+        let proxies: Vec<Proxy> = coordinators.iter().map(|index| Proxy::to(self.coordinator(*index))).collect();
+        let index = self.add_edge(|setup| setup.coordinator_urls = proxies.iter().map(Proxy::url).collect());
+        (index, proxies)
+    }
+
+    /// Adds an edge that asks this coordinator only.
+    pub fn add_edge_of(&mut self, coordinator: usize) -> usize {
+        let url = self.cluster.coordinators[coordinator].url.clone();
+        self.add_edge(|setup| setup.coordinator_urls = vec![url])
     }
 
     /// Runs the command line.

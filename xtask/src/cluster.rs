@@ -117,11 +117,13 @@ pub struct Node {
     pub url: String,
     /// Which path says that it is ready.
     ready_path: &'static str,
+    /// The Node.js to ask with, if it speaks TLS.
+    tls_through: Option<PathBuf>,
 }
 
 impl Node {
     fn endpoint(&self) -> Endpoint {
-        Endpoint { url: self.url.clone(), pid: Some(self.part.pid()) }
+        Endpoint { url: self.url.clone(), pid: Some(self.part.pid()), pids: self.part.pids() }
     }
 
     /// Waits until it answers as one that is ready.
@@ -130,14 +132,13 @@ impl Node {
     /// If it ends or does not get ready in time.
     pub fn wait(&mut self) -> Result<()> {
         let (port, path) = (self.port, self.ready_path);
-        let tls = self.url.starts_with("https:");
+        let (node, limit) = (self.tls_through.clone(), Duration::from_secs(5));
         self.part.wait_until(PATIENCE, || {
-            if tls {
-                // A handshake needs no more proof of life than wrangler and workerd listening at all.
-                probe::listens(port, Duration::from_secs(2))
-            } else {
-                probe::status(port, path, Duration::from_secs(5)) == Some(200)
-            }
+            let status = match &node {
+                Some(node) => probe::status_over_tls(node, port, path, limit),
+                None => probe::status(port, path, limit),
+            };
+            status == Some(200)
         })
     }
 
@@ -234,7 +235,7 @@ impl Cluster {
                 recipe = recipe.env(name, value);
             }
             let url = format!("http://127.0.0.1:{port}");
-            coordinators.push(Node { part: recipe.start()?, port, url, ready_path: "/readyz" });
+            coordinators.push(Node { part: recipe.start()?, port, url, ready_path: "/readyz", tls_through: None });
         }
         // Meanwhile: the command line works on the database.
         let kept = state.databases.entry(database_name).or_default();
@@ -249,7 +250,7 @@ impl Cluster {
         let step = console::step("starting the example site", quiet);
         let port = probe::port(options.origin_port)?;
         let part = parts::site(&tools, port, &state.assertion_key, &logs).start()?;
-        let mut site = Node { part, port, url: format!("http://127.0.0.1:{port}"), ready_path: "/" };
+        let mut site = Node { part, port, url: format!("http://127.0.0.1:{port}"), ready_path: "/", tls_through: None };
         site.wait()?;
         step.done("");
 
@@ -315,9 +316,10 @@ impl Cluster {
         } else {
             parts::edge_in_wrangler(&self.tools, bundle, &setup, folder)?
         };
-        let scheme = if setup.certificate.is_some() { "https" } else { "http" };
+        let tls_through = setup.certificate.is_some().then(|| self.tools.node.clone());
+        let scheme = if tls_through.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://127.0.0.1:{}", setup.port);
-        self.edges.push(Node { part: recipe.start()?, port: setup.port, url, ready_path: "/auth/login" });
+        self.edges.push(Node { part: recipe.start()?, port: setup.port, url, ready_path: "/auth/login", tls_through });
         Ok(index)
     }
 
@@ -369,7 +371,11 @@ impl Cluster {
         Endpoints {
             edges: self.edges.iter().map(Node::endpoint).collect(),
             coordinators: self.coordinators.iter().map(Node::endpoint).collect(),
-            database: Endpoint { url: self.database_url.clone(), pid: self.postgres.as_ref().map(Server::pid) },
+            database: Endpoint {
+                url: self.database_url.clone(),
+                pid: self.postgres.as_ref().map(Server::pid),
+                pids: self.postgres.iter().map(Server::pid).collect(),
+            },
             origin: Origin { url: self.site.url.clone(), pid: Some(self.site.part.pid()), paths: parts::site_paths() },
             edgekeep: self.cli.clone(),
             config: self.options.folder.join("edgekeep.toml"),

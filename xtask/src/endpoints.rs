@@ -15,6 +15,9 @@ pub struct Endpoint {
     pub url: String,
     /// Its process; `null` if it is not one of ours.
     pub pid: Option<u32>,
+    /// Its process and those that it has started itself (`wrangler dev` runs workerd).
+    #[serde(default)]
+    pub pids: Vec<u32>,
 }
 
 /// Paths of the example site, by what they ask for.

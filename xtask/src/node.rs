@@ -63,10 +63,11 @@ impl Tools {
         self.modules.join(format!("@cloudflare/workerd-{system}-{bits}/bin/workerd"))
     }
 
-    /// wrangler's script, to be run with [`Tools::node`].
+    /// wrangler's script, to be run with [`Tools::node`]: the one behind its `bin`, which would only start this one
+    /// as a process of its own.
     #[must_use]
     pub fn wrangler(&self) -> PathBuf {
-        self.modules.join("wrangler/bin/wrangler.js")
+        self.modules.join("wrangler/wrangler-dist/cli.js")
     }
 
     /// The folder of Postgres's `bin`, `lib` and `share`.

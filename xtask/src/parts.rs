@@ -221,6 +221,7 @@ pub fn edge_in_wrangler(tools: &Tools, bundle: &Bundle, setup: &EdgeSetup, folde
 
     let log = folder.join(format!("logs/edge-{number}.log"));
     let mut recipe = Recipe::new(format!("edge {number}"), &tools.node, &place, &log)
+        .arg("--no-warnings")
         .arg(tools.wrangler())
         .args(["dev", "--config"])
         .arg(&path)
@@ -233,6 +234,8 @@ pub fn edge_in_wrangler(tools: &Tools, bundle: &Bundle, setup: &EdgeSetup, folde
         .env("WRANGLER_SEND_METRICS", "false")
         .env("WRANGLER_LOG_PATH", place.join("wrangler-logs"))
         .env("WRANGLER_REGISTRY_PATH", place.join("registry"))
+        // It would ask the internet for what Cloudflare's requests look like.
+        .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
         .env("NO_COLOR", "1");
     if let Some(Certificate { certificate, key }) = &setup.certificate {
         recipe = recipe

@@ -2,9 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+
+use crate::command;
 
 /// A loopback port: the one that was asked for, or a free one for 0.
 ///
@@ -44,8 +48,13 @@ pub fn status(port: u16, path: &str, limit: Duration) -> Option<u16> {
     text.strip_prefix("HTTP/1.1 ").or_else(|| text.strip_prefix("HTTP/1.0 "))?.parse().ok()
 }
 
-/// Something accepts connections at a loopback port.
+/// The same over TLS, with whatever certificate: asked through Node.js, because nothing else here speaks TLS.
 #[must_use]
-pub fn listens(port: u16, limit: Duration) -> bool {
-    TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), limit).is_ok()
+pub fn status_over_tls(node: &Path, port: u16, path: &str, limit: Duration) -> Option<u16> {
+    const SCRIPT: &str = "const [url, ms] = process.argv.slice(1); \
+        require('node:https').get(url, { rejectUnauthorized: false, timeout: Number(ms) }, (answer) => { \
+        console.log(answer.statusCode); process.exit(0); }).on('timeout', () => process.exit(1)).on('error', () => process.exit(1));";
+    let mut command = Command::new(node);
+    command.args(["-e", SCRIPT, &format!("https://127.0.0.1:{port}{path}"), &limit.as_millis().to_string()]);
+    command::output(&mut command, "").ok()?.trim().parse().ok()
 }

@@ -124,6 +124,23 @@ impl Part {
         self.child.id()
     }
 
+    /// The ids of all processes in its group, its own first, as far as the system tells.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        let own = self.pid();
+        let mut all = vec![own];
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // `pid (name) state ppid pgrp …`; the name may hold anything, so from its last parenthesis.
+            let group = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(2)?.parse::<u32>().ok());
+            if pid != own && group == Some(own) {
+                all.push(pid);
+            }
+        }
+        all
+    }
+
     /// How it was started.
     #[must_use]
     pub fn recipe(&self) -> &Recipe {

@@ -33,7 +33,7 @@ use crate::login::{
 /// When nobody can say whether it happened; then it can be asked for again.
 pub async fn logout(app: &Arc<App>, request: LogoutRequest) -> Result<SignedOutAnswer, Failure> {
     let app = Arc::clone(app);
-    to_the_end(async move {
+    to_the_end(Arc::clone(&app), async move {
         let named = presented(&app, &request.tokens).await?;
         let raised = run_tx!(&app.pool, "account.logout", async |conn| sign_out(conn, &named).await).await?;
         if raised {
@@ -108,12 +108,11 @@ async fn sign_out_lost(
 /// As a login's.
 pub async fn logout_everywhere(app: &Arc<App>, request: LogoutEverywhereRequest) -> Result<SignedOutAnswer, Failure> {
     let app = Arc::clone(app);
-    to_the_end(async move {
+    to_the_end(Arc::clone(&app), async move {
         let subject = subject_of(&app.secrets, &request.username)?;
         let password = password_of(request.password, "password")?;
         let key = &request.idempotency_key;
-        let order =
-            Order::new(&app.secrets, subject, key, password, request.client.address, Effect::LogoutEverywhere)?;
+        let order = Order::new(&app.secrets, subject, key, password, request.client.address, Effect::LogoutEverywhere)?;
         let done = run(&app, &order).await?;
         signed_out(&app, done, request.wait_s).await
     })
@@ -127,14 +126,13 @@ pub async fn logout_everywhere(app: &Arc<App>, request: LogoutEverywhereRequest)
 /// password does not keep the rules (then nothing was counted).
 pub async fn change_password(app: &Arc<App>, request: PasswordRequest) -> Result<LoginAnswer, Failure> {
     let app = Arc::clone(app);
-    to_the_end(async move {
+    to_the_end(Arc::clone(&app), async move {
         let password = password_of(request.current_password, "current password")?;
         let new_password = password_of(request.new_password, "new password")?;
         let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
         let claims = claims_of(&app, &mut conn, &request.token).await?;
         let settings = settings::load(&mut conn).await?;
-        let checked =
-            app.block_list.check(&new_password, settings.password_min_chars, &claims.name, &settings.site);
+        let checked = app.block_list.check(&new_password, settings.password_min_chars, &claims.name, &settings.site);
         checked.map_err(|error| Failure::Invalid(error.to_string()))?;
         if new_password.normalized() == password.normalized() {
             return Err(Failure::Invalid("The new password is the current one. Choose another one.".into()));
@@ -206,7 +204,7 @@ pub async fn list_sessions(app: &Arc<App>, request: SessionsRequest) -> Result<S
 /// this user's.
 pub async fn end_session(app: &Arc<App>, request: EndSessionRequest) -> Result<SignedOutAnswer, Failure> {
     let app = Arc::clone(app);
-    to_the_end(async move {
+    to_the_end(Arc::clone(&app), async move {
         let claims = {
             let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
             claims_of(&app, &mut conn, &request.token).await?

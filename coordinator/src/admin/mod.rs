@@ -102,7 +102,8 @@ impl Admin {
         let (hash, imported) = match password {
             NewPassword::Typed(password) => (Some(self.hash(name, password).await?), false),
             NewPassword::Imported(hash) => {
-                importable(&hash).map_err(|error| Failure::Invalid(format!("this hash cannot be imported: {error}")))?;
+                importable(&hash)
+                    .map_err(|error| Failure::Invalid(format!("this hash cannot be imported: {error}")))?;
                 (Some(hash), true)
             }
             NewPassword::None => (None, false),

@@ -19,6 +19,7 @@ use super::verdict::{Found, FoundSession, FoundUser};
 use crate::db::{self, DbError};
 use crate::epoch;
 use crate::feed::FeedHandle;
+use crate::feed::doubt::Doubts;
 use crate::feed::heartbeat::{BEAT_LIMIT, BeatError, Heartbeat, random_instance};
 use crate::feed::moment::Moment;
 use crate::metrics::Metrics;
@@ -139,6 +140,11 @@ impl Batcher {
     async fn connect(&mut self) -> Result<PgConnection, BeatError> {
         let mut connection = PgConnection::connect_with(&self.connect).await.map_err(DbError::from)?;
         db::check_server(&mut connection).await.map_err(|refused| DbError::Unavailable(refused.to_string()))?;
+        // Compiling the statement takes far longer than running it.
+        sqlx::query!("SELECT set_config('jit', 'off', false)")
+            .fetch_all(&mut connection)
+            .await
+            .map_err(DbError::from)?;
         let mut transaction = connection.begin().await.map_err(DbError::from)?;
         let epoch = epoch::checked(&mut transaction).await?;
         transaction.commit().await.map_err(|error| DbError::CommitUnknown(error.to_string()))?;
@@ -163,7 +169,7 @@ async fn ask(
     heartbeat: &mut Heartbeat,
     asks: &[Ask],
 ) -> Result<Option<Vec<Batched>>, BeatError> {
-    let began = Moment::now();
+    let (began, doubts) = (Moment::now(), Doubts::before());
     let sessions: Vec<Vec<u8>> = asks.iter().map(|ask| ask.session_id.0.to_vec()).collect();
     let users: Vec<i64> = asks.iter().map(|ask| db::signed(ask.user_id.0)).collect();
     let rows = sqlx::query!(
@@ -186,7 +192,7 @@ async fn ask(
                   floor(extract(epoch FROM x.expires_at) * 1000)::bigint AS "expires_at_ms?",
                   e.reason AS "reason?"
            FROM unnest($3::bytea[], $4::bigint[]) WITH ORDINALITY AS q (session_id, user_id, place)
-           CROSS JOIN settings s CROSS JOIN key_set k LEFT JOIN cluster c ON true
+           JOIN settings s ON s.only_row JOIN key_set k ON k.only_row LEFT JOIN cluster c ON c.only_row
            LEFT JOIN session x ON x.session_id = q.session_id
            LEFT JOIN users u ON u.user_id = q.user_id
            LEFT JOIN user_state st ON st.user_id = q.user_id
@@ -205,6 +211,7 @@ async fn ask(
         return Ok(None);
     }
     heartbeat.acknowledged(rows.first().and_then(|row| row.beat))?;
+    doubts.after()?;
     let mut answers = Vec::with_capacity(rows.len());
     for row in rows {
         let session = match (row.session_user, row.authenticated_at_ms, row.proof_until_ms) {
@@ -235,7 +242,8 @@ async fn ask(
         answers.push(Batched {
             began,
             keys_version: db::unsigned(row.keys_version)?,
-            max_staleness_ms: u32::try_from(row.max_staleness_ms).map_err(|_| DbError::Corrupt("a negative setting"))?,
+            max_staleness_ms: u32::try_from(row.max_staleness_ms)
+                .map_err(|_| DbError::Corrupt("a negative setting"))?,
             lifetimes: Lifetimes {
                 proof_life_ms: db::unsigned(i64::from(row.proof_life_ms))?,
                 idle_timeout_ms: db::unsigned(row.idle_timeout_ms)?,

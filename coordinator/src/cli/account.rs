@@ -66,9 +66,7 @@ pub(super) async fn user(command: UserCommand, config: &Config) -> anyhow::Resul
         }
         UserCommand::Show { name, format } => show(&told(admin.show(&name).await)?, format.json),
         UserCommand::List { after, limit, format } => list(&told(admin.list(&after, limit).await)?, format.json),
-        UserCommand::Import { file, skip_existing, format } => {
-            import(&admin, &file, skip_existing, format.json).await
-        }
+        UserCommand::Import { file, skip_existing, format } => import(&admin, &file, skip_existing, format.json).await,
     }
 }
 
@@ -222,14 +220,16 @@ pub(super) async fn audit(options: AuditOptions, config: &Config) -> anyhow::Res
     let mut seen = HashSet::new();
     let mut last = 0;
     print_new(&entries, json, &mut seen, &mut last)?;
-    while options.follow {
+    if !options.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
         let above = (last - FOLLOW_OVERLAP).max(entries.first().map_or(0, |first| first.audit_id - 1));
         let entries = told(admin.audit(user, above, u32::MAX >> 1).await)?;
         print_new(&entries, json, &mut seen, &mut last)?;
         seen.retain(|id| *id > last - 2 * FOLLOW_OVERLAP);
     }
-    Ok(())
 }
 
 fn print_new(entries: &[AuditView], json: bool, seen: &mut HashSet<i64>, last: &mut i64) -> anyhow::Result<()> {

@@ -97,7 +97,9 @@ pub(super) enum UserCommand {
         name: String,
     },
     /// Give a user these roles and no others
-    #[command(after_help = "Examples:\n  edgekeep user roles ann admin,staff\n  edgekeep user roles ann ''   none at all")]
+    #[command(
+        after_help = "Examples:\n  edgekeep user roles ann admin,staff\n  edgekeep user roles ann ''   none at all"
+    )]
     Roles {
         /// The user's name
         name: String,
@@ -143,8 +145,10 @@ pub(super) enum UserCommand {
         format: Format,
     },
     /// Make users from hashes of another system: argon2, bcrypt, scrypt
-    #[command(after_help = "One JSON object per line: {\"name\":\"ann\",\"hash\":\"$2b$12$…\",\"roles\":[\"staff\"]}\n\
-                            Hashes are replaced by our own at the first login.")]
+    #[command(
+        after_help = "One JSON object per line: {\"name\":\"ann\",\"hash\":\"$2b$12$…\",\"roles\":[\"staff\"]}\n\
+                            Hashes are replaced by our own at the first login."
+    )]
     Import {
         /// The file, or - for standard input
         file: PathBuf,

@@ -79,10 +79,8 @@ pub(super) async fn key(command: KeyCommand, config: &Config) -> anyhow::Result<
             output::line("the next signing key is announced; it signs once every edge can know it")
         }
         KeyCommand::Withdraw { id } => {
-            let withdrawn = run_tx!(&admin.pool, "key.withdraw", async |conn| {
-                keys::withdraw(conn, seal_key, KeyId(id)).await
-            });
-            told(withdrawn.await)?;
+            let key = KeyId(id);
+            told(run_tx!(&admin.pool, "key.withdraw", async |conn| keys::withdraw(conn, seal_key, key).await).await)?;
             output::line(&format!("key {id} is withdrawn"))
         }
         KeyCommand::List { format } => {

@@ -53,7 +53,8 @@ pub fn connect_options(config: &Config) -> Result<PgConnectOptions, RefusedServe
 pub async fn check_server(conn: &mut PgConnection) -> Result<(), RefusedServer> {
     // Set for the session, so that a reload of the server's configuration cannot weaken a connection in use.
     let set = sqlx::query!(
-        r#"SELECT set_config('synchronous_commit', current_setting('synchronous_commit'), false) AS "level!""#
+        r#"SELECT set_config('synchronous_commit', current_setting('synchronous_commit'), false) AS "level!",
+                  set_config('default_transaction_isolation', 'read committed', false)"#
     )
     .fetch_one(&mut *conn)
     .await

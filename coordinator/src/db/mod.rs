@@ -34,7 +34,7 @@ pub enum DbError {
     /// `COMMIT` was sent and its acknowledgement never came: it may have happened or not.
     #[error("the outcome of a commit is unknown: {0}")]
     CommitUnknown(String),
-    /// Another transaction was in the way (serialization failure, deadlock, lock timeout). Nothing has happened.
+    /// Another transaction was in the way (serialization failure, deadlock). Nothing has happened.
     #[error("another transaction was in the way: {0}")]
     Conflict(String),
     /// The server refused a statement: a mistake on this side, or a schema of another version. Nothing has happened.
@@ -67,15 +67,15 @@ impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(server) => match server.code().as_deref() {
-                Some(code) if RETRYABLE.contains(&code) || code == "55P03" => Self::Conflict(error.to_string()),
-                // Connection exceptions, insufficient resources, operator intervention (shutdown, recovery), and a
-                // server that has become read-only: it is a standby now.
+                Some(code) if RETRYABLE.contains(&code) => Self::Conflict(error.to_string()),
+                // Connection exceptions, insufficient resources, operator intervention (shutdown, recovery); a server
+                // that has become read-only (it is a standby now), a transaction that idled for too long, a lock that
+                // was not to be had in time.
                 Some(code)
                     if code.starts_with("08")
                         || code.starts_with("53")
                         || code.starts_with("57")
-                        || code == "25006"
-                        || code == "25P03" =>
+                        || ["25006", "25P03", "55P03"].contains(&code) =>
                 {
                     Self::Unavailable(error.to_string())
                 }

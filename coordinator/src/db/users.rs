@@ -101,15 +101,12 @@ pub struct UserState {
 /// When the database cannot do it.
 pub async fn lock(conn: &mut PgConnection, users: &[UserId]) -> Result<Vec<UserState>, DbError> {
     let ids: Vec<i64> = users.iter().map(|id| signed(id.0)).collect();
-    sqlx::query!(
-        "SELECT user_id, revision FROM user_state WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE",
-        &ids
-    )
-    .fetch_all(conn)
-    .await?
-    .into_iter()
-    .map(|row| Ok(UserState { user_id: user_id(row.user_id)?, revision: Revision(unsigned(row.revision)?) }))
-    .collect()
+    sqlx::query!("SELECT user_id, revision FROM user_state WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE", &ids)
+        .fetch_all(conn)
+        .await?
+        .into_iter()
+        .map(|row| Ok(UserState { user_id: user_id(row.user_id)?, revision: Revision(unsigned(row.revision)?) }))
+        .collect()
 }
 
 /// Stores a raised revision: entries of the feed come from here. `needed_until_ms` only ever grows.

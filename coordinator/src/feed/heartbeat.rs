@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
+use super::doubt::Doubts;
 use super::moment::Moment;
 use crate::db::{self, DbError};
 
@@ -90,7 +91,7 @@ impl Heartbeat {
     /// # Errors
     /// When it was not acknowledged, or the database has forgotten earlier ones.
     pub async fn beat(&mut self, connection: &mut PgConnection) -> Result<Beat, BeatError> {
-        let began = Moment::now();
+        let (began, doubts) = (Moment::now(), Doubts::before());
         let (counter, xid) = match tokio::time::timeout(BEAT_LIMIT, self.write(connection)).await {
             Ok(written) => written?.unzip(),
             Err(_) => {
@@ -98,6 +99,7 @@ impl Heartbeat {
             }
         };
         self.acknowledged(counter)?;
+        doubts.after()?;
         Ok(Beat { began, xid: db::unsigned(xid.unwrap_or(0))? })
     }
 

@@ -12,9 +12,11 @@
 //! |---|---|
 //! | `store` | the entries in memory |
 //! | `reader` | the loop on the one connection |
+//! | `doubt` | commits whose replication is in doubt |
 //! | `heartbeat` | the write that proves that this server still is the primary, and that it did not go back in time |
 //! | `poll` | questions: what an answer is, and how long one is held |
 
+pub mod doubt;
 pub mod heartbeat;
 pub mod moment;
 pub mod poll;

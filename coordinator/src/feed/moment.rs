@@ -71,10 +71,8 @@ mod tests {
         let then = Moment::now();
         let slept = Moment { monotonic: then.monotonic, wall: then.wall + Duration::from_secs(3600) };
         assert_eq!(then.until(slept), Duration::from_secs(3600));
-        let stepped_back = Moment {
-            monotonic: then.monotonic + Duration::from_secs(2),
-            wall: then.wall - Duration::from_secs(3600),
-        };
+        let stepped_back =
+            Moment { monotonic: then.monotonic + Duration::from_secs(2), wall: then.wall - Duration::from_secs(3600) };
         assert_eq!(then.until(stepped_back), Duration::from_secs(2));
         assert_eq!(then.disagreement(slept), Duration::from_secs(3600));
         assert_eq!(then.disagreement(stepped_back), Duration::from_secs(3602));

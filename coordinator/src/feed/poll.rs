@@ -101,7 +101,10 @@ pub struct Reply {
 enum Look {
     Answer(Box<Reply>),
     /// Nothing yet; the entries are due at this moment if there are some.
-    Wait { due: Option<Instant>, until_ms: u32 },
+    Wait {
+        due: Option<Instant>,
+        until_ms: u32,
+    },
 }
 
 /// Counts something up for as long as it lives.
@@ -242,7 +245,8 @@ impl Shared {
             Some(page) => (page.to.clone(), page.read_at_ms),
             None => (loaded.position.clone(), loaded.as_of_ms()),
         };
-        let next_page = body.next.map(|after| PageToken { instance: loaded.instance, to: to.clone(), read_at_ms, after });
+        let next_page =
+            body.next.map(|after| PageToken { instance: loaded.instance, to: to.clone(), read_at_ms, after });
         let age_ms = since_start.saturating_sub(read_at_ms).max(ms_rounded_up(loaded.age()));
         let head = Head {
             nonce: question.nonce,
@@ -287,11 +291,7 @@ fn encode(store: &Store, unseen: Unseen<'_>, after: Option<Place>, limit: usize)
     let (rows, next) = store.page(unseen, after, limit);
     let entries: Vec<Entry> = rows
         .iter()
-        .map(|row: &Row| Entry {
-            user_id: row.user_id,
-            revision: row.revision,
-            needed_until_ms: row.needed_until_ms,
-        })
+        .map(|row: &Row| Entry { user_id: row.user_id, revision: row.revision, needed_until_ms: row.needed_until_ms })
         .collect();
     (Body { bytes: encode_body(&entries).into(), next }, entries.len())
 }

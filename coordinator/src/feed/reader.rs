@@ -120,7 +120,10 @@ impl Reader {
             let mut connection = PgConnection::connect_with(&self.options.connect).await.map_err(DbError::from)?;
             db::check_server(&mut connection).await?;
             // The range of transaction ids that a read asks for must reach the planner, or it may scan the whole table.
-            sqlx::query!("SELECT set_config('plan_cache_mode', 'force_custom_plan', false)")
+            // Compiling a statement that takes a fraction of a millisecond took a second.
+            sqlx::query!(
+                "SELECT set_config('plan_cache_mode', 'force_custom_plan', false) AS plans, set_config('jit', 'off', false) AS jit"
+            )
                 .fetch_all(&mut connection)
                 .await
                 .map_err(DbError::from)?;
@@ -219,6 +222,14 @@ impl Reader {
         let position = found.position.lowered_to(self.durable + 1);
         let waiting = self.shared.waiting.load(Ordering::Relaxed);
         let gap = coalescing_gap(waiting, found.settings.max_staleness_ms);
+        let first = self.shared.with_loaded(|loaded| loaded.is_none());
+        // A full load is put in order before anybody has to wait for it.
+        let (mut store, mut rows) = (Store::default(), found.rows);
+        if first {
+            for row in rows.drain(..) {
+                store.put(row);
+            }
+        }
         let mut slot = self.shared.loaded.write().unwrap_or_else(PoisonError::into_inner);
         let loaded = match slot.as_mut() {
             Some(loaded) => loaded,
@@ -233,7 +244,7 @@ impl Reader {
                 read_began: began,
                 settings: found.settings.clone(),
                 keys_version: found.keys_version,
-                store: Store::default(),
+                store,
                 moved_back_at_ms: None,
                 wave_at: Instant::now(),
                 change: *self.shared.changes.borrow(),
@@ -243,7 +254,7 @@ impl Reader {
             || loaded.settings != found.settings
             || loaded.cursors_from_epoch != found.cursors_from_epoch
             || loaded.read_at_ms == 0;
-        for row in found.rows {
+        for row in rows {
             match loaded.store.put(row) {
                 Put::Unchanged => {}
                 Put::Changed => changed = true,
@@ -276,7 +287,7 @@ impl Reader {
             }
             loaded.change += 1;
         }
-        let (change, entries) = (loaded.change, loaded.store.len());
+        let (change, entries) = (loaded.change, loaded.store.entries());
         drop(slot);
         self.shared.metrics.feed_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.shared.metrics.feed_reads.inc();
@@ -326,7 +337,7 @@ async fn fetch(connection: &mut PgConnection, cursor: Option<&Position>) -> Resu
                   k.version AS keys_version,
                   (SELECT concat(count(*), ' ', max(greatest(created_at, revoked_at))) FROM edge_credential) AS "edges!",
                   e.user_ids AS "user_ids!", e.revisions AS "revisions!", e.needed AS "needed!", e.xids AS "xids!"
-           FROM settings s CROSS JOIN key_set k LEFT JOIN cluster c ON true
+           FROM settings s JOIN key_set k ON s.only_row AND k.only_row LEFT JOIN cluster c ON c.only_row
            CROSS JOIN LATERAL (
                SELECT coalesce(array_agg(user_id), '{}') AS user_ids, coalesce(array_agg(revision), '{}') AS revisions,
                       coalesce(array_agg(ceil(extract(epoch FROM needed_until) * 1000)::bigint), '{}') AS needed,
@@ -340,7 +351,8 @@ async fn fetch(connection: &mut PgConnection, cursor: Option<&Position>) -> Resu
     .fetch_one(connection)
     .await?;
     let mut rows = Vec::with_capacity(row.user_ids.len());
-    for (((user_id, revision), needed), xid) in row.user_ids.iter().zip(&row.revisions).zip(&row.needed).zip(&row.xids) {
+    for (((user_id, revision), needed), xid) in row.user_ids.iter().zip(&row.revisions).zip(&row.needed).zip(&row.xids)
+    {
         rows.push(Row {
             user_id: UserId(db::unsigned(*user_id)?),
             revision: Revision(db::unsigned(*revision)?),

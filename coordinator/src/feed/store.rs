@@ -62,7 +62,7 @@ pub struct Store {
 impl Store {
     /// How many entries there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         self.by_user.len()
     }
 
@@ -134,8 +134,7 @@ impl Store {
         match unseen {
             Unseen::All => Box::new(self.by_place.iter().filter(later).filter_map(row)),
             Unseen::After(position) => {
-                let in_progress =
-                    position.xip.iter().flat_map(|xid| self.by_place.range((*xid, 0)..=(*xid, u64::MAX)));
+                let in_progress = position.xip.iter().flat_map(|xid| self.by_place.range((*xid, 0)..=(*xid, u64::MAX)));
                 let from = after.map_or((position.xmax, 0), |after| after.max((position.xmax, 0)));
                 Box::new(in_progress.chain(self.by_place.range(from..)).filter(later).filter_map(row))
             }
@@ -205,7 +204,7 @@ mod tests {
         assert_eq!(store.put(row(1, 6, 90, 9)), Put::MovedBack);
         assert_eq!(store.page(Unseen::All, None, 9).0, [row(1, 6, 100, 9)]);
         assert_eq!(store.put(row(1, 7, 200, 11)), Put::Changed);
-        assert_eq!((store.len(), store.by_place.len(), store.by_expiry.len()), (1, 1, 1));
+        assert_eq!((store.entries(), store.by_place.len(), store.by_expiry.len()), (1, 1, 1));
     }
 
     #[test]
@@ -214,11 +213,11 @@ mod tests {
         store.put(row(1, 1, 100, 10));
         store.put(row(2, 1, 101, 11));
         store.prune(99);
-        assert_eq!(store.len(), 2);
+        assert_eq!(store.entries(), 2);
         store.prune(100);
         assert_eq!(users(&store, Unseen::All), [2]);
         store.prune(101);
-        assert_eq!((store.len(), store.by_place.len(), store.by_expiry.len()), (0, 0, 0));
+        assert_eq!((store.entries(), store.by_place.len(), store.by_expiry.len()), (0, 0, 0));
     }
 
     #[test]

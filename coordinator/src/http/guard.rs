@@ -102,7 +102,8 @@ pub(super) async fn guard(State(service): State<Arc<Service>>, request: Request,
     let route = by_path(request.uri().path());
     let label = route.map_or("other", |route| route.path);
     let id = request_id(request.headers());
-    let span = tracing::info_span!("request", id, method = %request.method(), route = label, edge = tracing::field::Empty);
+    let span =
+        tracing::info_span!("request", id, method = %request.method(), route = label, edge = tracing::field::Empty);
     let mut response = admit(&service, route, request, next).instrument(span.clone()).await;
 
     let headers = response.headers_mut();
@@ -122,7 +123,8 @@ pub(super) async fn guard(State(service): State<Arc<Service>>, request: Request,
     span.in_scope(|| {
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         // Polls and probes are many and alike.
-        if status < 400 && matches!(route, Some(Route { door: Door::Feed, .. } | Route { caller: Caller::Anyone, .. })) {
+        if status < 400 && matches!(route, Some(Route { door: Door::Feed, .. } | Route { caller: Caller::Anyone, .. }))
+        {
             tracing::trace!(status, ms, "answered");
         } else if status >= 500 {
             tracing::warn!(status, ms, code, "answered");

@@ -89,7 +89,6 @@ fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
 }
 
 /// The whole service as a router.
-#[must_use]
 pub fn router(app: Arc<App>) -> Router {
     let service = Arc::new(Service::new(app));
     let mut router = Router::new();
@@ -109,11 +108,7 @@ pub fn router(app: Arc<App>) -> Router {
 ///
 /// # Errors
 /// When this coordinator must stop: see [`crate::feed::FeedHandle::stopped`].
-pub async fn serve(
-    app: Arc<App>,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
+pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
     let http = &app.config.http;
     let drain = Duration::from_millis(http.drain_ms);
     let room = http.max_polls.saturating_add(http.max_in_flight).saturating_add(SPARE_CONNECTIONS);

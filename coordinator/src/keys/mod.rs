@@ -120,7 +120,7 @@ impl KeyStore {
             r#"SELECT s.version, k.key_id AS "key_id?", k.sealed AS "sealed?",
                       floor(extract(epoch FROM k.signs_from) * 1000)::bigint AS "signs_from_ms?",
                       k.retired_at IS NOT NULL AS "retired!", k.withdrawn_at IS NOT NULL AS "withdrawn!"
-               FROM key_set s LEFT JOIN signing_key k ON true
+               FROM key_set s LEFT JOIN signing_key k ON s.only_row
                ORDER BY k.signs_from DESC, k.key_id"#
         )
         .fetch_all(connection)
@@ -190,11 +190,7 @@ impl KeyStore {
             let keys = loaded
                 .keys
                 .iter()
-                .map(|key| Key {
-                    id: key.times.id,
-                    secret: to_hex(&key.secret.0),
-                    withdrawn: key.times.withdrawn,
-                })
+                .map(|key| Key { id: key.times.id, secret: to_hex(&key.secret.0), withdrawn: key.times.withdrawn })
                 .collect();
             Ok(KeysAnswer {
                 nonce: request.nonce,

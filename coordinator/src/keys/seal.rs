@@ -26,9 +26,8 @@ fn associated(id: KeyId) -> [u8; 24] {
 /// Never with a key of this size; the cipher's interface allows it.
 pub fn seal(seal_key: &Secret, id: KeyId, key: &Secret, nonce: [u8; NONCE_BYTES]) -> Result<Vec<u8>, CannotOpen> {
     let cipher = XChaCha20Poly1305::new(&seal_key.0.into());
-    let sealed = cipher
-        .encrypt(&XNonce::from(nonce), Payload { msg: &key.0, aad: &associated(id) })
-        .map_err(|_| CannotOpen)?;
+    let sealed =
+        cipher.encrypt(&XNonce::from(nonce), Payload { msg: &key.0, aad: &associated(id) }).map_err(|_| CannotOpen)?;
     Ok([nonce.as_slice(), &sealed].concat())
 }
 
@@ -40,9 +39,7 @@ pub fn open(seal_key: &Secret, id: KeyId, sealed: &[u8]) -> Result<Secret, Canno
     let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(CannotOpen)?;
     let cipher = XChaCha20Poly1305::new(&seal_key.0.into());
     let opened = Zeroizing::new(
-        cipher
-            .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &associated(id) })
-            .map_err(|_| CannotOpen)?,
+        cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &associated(id) }).map_err(|_| CannotOpen)?,
     );
     <[u8; 32]>::try_from(opened.as_slice()).map(Secret).map_err(|_| CannotOpen)
 }

@@ -72,7 +72,7 @@ pub(crate) struct Made {
 
 /// What a right password came to.
 pub(super) enum Applied {
-    Made(Made),
+    Made(Box<Made>),
     /// It is an outcome, and no effect.
     Refused(Outcome),
     /// The session that asked is not current any more: no outcome, and the same for every delivery for ever.
@@ -264,11 +264,11 @@ fn made(
 ) -> Result<Applied, Failure> {
     let state = states.iter().find(|state| state.user_id == user.id);
     let state = state.ok_or(DbError::Corrupt("a user without a state row"))?;
-    Ok(Applied::Made(Made {
+    Ok(Applied::Made(Box::new(Made {
         session,
         user: user.clone(),
         revision: Revision::base(state.revision, context.epoch),
         ended_other: ended.any_live,
         raised: ended.raised,
-    }))
+    })))
 }

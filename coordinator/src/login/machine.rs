@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::Order;
 use super::effect::Made;
 use super::reserve::{Reserved, reserve};
 use super::settle::settle;
-use super::Order;
 use crate::app::App;
 use crate::db::attempts::{self, Found, Settled};
 use crate::db::{DbError, run_tx, users};
 use crate::failure::Failure;
-use crate::password::Checked;
+use crate::metrics::Metrics;
 
 /// The first and the longest pause between two looks at an attempt that another delivery works on.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -65,15 +65,23 @@ async fn look(app: &App, order: &Order) -> Result<Look, Failure> {
     Ok(Look::Free)
 }
 
-/// Runs one delivery until the attempt is settled, by it or by another one.
+/// Runs one delivery until the attempt is settled, by it or by another one, and counts what came of it.
 ///
 /// # Errors
 /// Everything that is not an outcome: locked, in flight for too long, overloaded, unavailable.
 pub(crate) async fn run(app: &App, order: &Order) -> Result<Done, Failure> {
-    let mut patience = Patience {
-        until: Instant::now() + Duration::from_millis(app.config.login.in_flight_wait_ms),
-        pause: PAUSE,
+    let result = deliver(app, order).await;
+    let outcome = match &result {
+        Ok(done) => done.settled.outcome.as_str(),
+        Err(failure) => failure.as_str(),
     };
+    Metrics::count(&app.metrics.logins, outcome);
+    result
+}
+
+async fn deliver(app: &App, order: &Order) -> Result<Done, Failure> {
+    let mut patience =
+        Patience { until: Instant::now() + Duration::from_millis(app.config.login.in_flight_wait_ms), pause: PAUSE };
     let mut address = order.address.as_deref();
     loop {
         match look(app, order).await? {
@@ -91,7 +99,9 @@ pub(crate) async fn run(app: &App, order: &Order) -> Result<Done, Failure> {
                 .take(address, Instant::now())
                 .map_err(|retry_after_ms| Failure::RateLimited { retry_after_ms })?;
         }
-        let permit = app.hasher.permit().await?;
+        let permit = app.hasher.permit().await;
+        Metrics::count(&app.metrics.hashes, if permit.is_ok() { "granted" } else { "overloaded" });
+        let permit = permit?;
         let place = match reserve(app, order).await? {
             Reserved::Place(place) => place,
             Reserved::Settled(settled) => return Ok(Done { settled, made: None }),
@@ -114,20 +124,20 @@ pub(crate) async fn run(app: &App, order: &Order) -> Result<Done, Failure> {
             app.feed.poke();
         }
         if done.made.is_some() && checked.stale && order.effect.new_password().is_none() {
-            rehash(app, order, place.user, checked);
+            rehash(app, order, place.user);
         }
         return Ok(done);
     }
 }
 
-/// Replaces a hash of other parameters by one of those in force, under the permit that the check had, with nobody
-/// waiting for it.
-fn rehash(app: &App, order: &Order, user: Option<users::User>, checked: Checked) {
+/// Replaces a hash of other parameters by one of those in force, with nobody waiting for it. It queues like a login; if
+/// there is no room now, the next login of this user does it.
+fn rehash(app: &App, order: &Order, user: Option<users::User>) {
     let Some((id, old)) = user.and_then(|user| Some((user.id, user.password_hash?))) else { return };
     let (pool, hasher, password) = (app.pool.clone(), app.hasher.clone(), order.password.clone());
     tokio::spawn(async move {
         let swapped: Result<bool, Failure> = async {
-            let new = hasher.hash(checked.permit, password).await?;
+            let new = hasher.hash(hasher.permit().await?, password).await?;
             Ok(run_tx!(&pool, "login.rehash", async |conn| users::swap_hash(conn, id, &old, &new).await).await?)
         }
         .await;

@@ -34,6 +34,7 @@ use crate::app::App;
 use crate::db::{DbError, settings};
 use crate::failure::Failure;
 use crate::keys::TokenRefused;
+use crate::metrics::Metrics;
 use crate::password::Password;
 use crate::secrets::Secrets;
 
@@ -88,7 +89,8 @@ impl Order {
 
 /// The subject of a name as typed.
 pub(crate) fn subject_of(secrets: &Secrets, name: &str) -> Result<[u8; 32], Failure> {
-    let canonical = canonical_name(name).map_err(|error| Failure::Invalid(format!("The user name is not valid: {error}.")))?;
+    let canonical =
+        canonical_name(name).map_err(|error| Failure::Invalid(format!("The user name is not valid: {error}.")))?;
     Ok(subject(&secrets.subject_key, &canonical))
 }
 
@@ -140,12 +142,22 @@ pub(crate) async fn presented(app: &App, tokens: &[String]) -> Result<Vec<Presen
     Ok(presented)
 }
 
-/// Runs an operation to its end even if the client goes away: a half-done attempt would make its retry wait for the
-/// owner's deadline.
+/// Runs an operation to its end even if the client goes away (a half-done attempt would make its retry wait for the
+/// owner's deadline), and counts how it ended.
 pub(crate) async fn to_the_end<T: Send + 'static>(
+    app: Arc<App>,
     work: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::spawn(work).await.unwrap_or(Err(Failure::NotReady("an operation did not finish")))
+    let result = tokio::spawn(work).await.unwrap_or(Err(Failure::NotReady("an operation did not finish")));
+    if let Err(failure) = &result {
+        if failure.is_ours() {
+            tracing::error!(error = %failure, "an operation failed");
+        }
+        if let Failure::Database(error) = failure {
+            Metrics::count(&app.metrics.database_errors, error.as_str());
+        }
+    }
+    result
 }
 
 /// A login.
@@ -154,21 +166,15 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
 /// [`Failure`] says why there is no session; its `problem()` is the answer.
 pub async fn login(app: &Arc<App>, request: LoginRequest) -> Result<LoginAnswer, Failure> {
     let app = Arc::clone(app);
-    to_the_end(async move {
+    to_the_end(Arc::clone(&app), async move {
         let subject = subject_of(&app.secrets, &request.username)?;
         let password = password_of(request.password, "password")?;
         let effect = Effect::Login {
             presented: presented(&app, &request.presented).await?,
             device: device_of(&request.client.user_agent),
         };
-        let order = Order::new(
-            &app.secrets,
-            subject,
-            &request.idempotency_key,
-            password,
-            request.client.address,
-            effect,
-        )?;
+        let order =
+            Order::new(&app.secrets, subject, &request.idempotency_key, password, request.client.address, effect)?;
         let done = run(&app, &order).await?;
         signed_in(&app, &order, done, request.wait_s).await
     })

@@ -36,7 +36,7 @@ pub(super) async fn settle(
 
 /// What the transaction committed.
 enum Settling {
-    Done(Done),
+    Done(Box<Done>),
     /// The reservation is withdrawn and this is the answer.
     Withdrawn(Failure),
 }
@@ -44,7 +44,7 @@ enum Settling {
 impl Settling {
     fn into_done(self) -> Result<Option<Done>, Failure> {
         match self {
-            Self::Done(done) => Ok(Some(done)),
+            Self::Done(done) => Ok(Some(*done)),
             Self::Withdrawn(failure) => Err(failure),
         }
     }
@@ -99,7 +99,7 @@ async fn right(
         detail: json!({ "operation": order.operation.as_str(), "outcome": settled.outcome.as_str() }),
     };
     audit::write(conn, entry).await?;
-    Ok(Some(Settling::Done(Done { settled, made })))
+    Ok(Some(Settling::Done(Box::new(Done { settled, made: made.map(|made| *made) }))))
 }
 
 /// The password is wrong, nobody has the name, or the user may not sign in: all the same. `locked`: the user whose
@@ -137,7 +137,7 @@ async fn wrong(
             note_lock(conn, order, &subject).await?;
         }
     }
-    Ok(Some(Settling::Done(Done { settled, made: None })))
+    Ok(Some(Settling::Done(Box::new(Done { settled, made: None }))))
 }
 
 /// Locks subject and attempt, in this order. `None`: the attempt is settled already.

@@ -45,8 +45,6 @@ pub struct Checked {
     pub new_hash: Option<String>,
     /// The stored hash is of other parameters than those in force, or of another system.
     pub stale: bool,
-    /// The permit again, for a rehash.
-    pub permit: Permit,
 }
 
 /// Leaves the queue, also when the waiting request is dropped.
@@ -124,12 +122,12 @@ impl Hasher {
             let mut memory = inner.take_memory();
             // A hash that cannot be read is nobody's password, and costs the same work.
             let stored = stored.and_then(|text| {
-                Stored::parse(&text).inspect_err(|error| tracing::error!(%error, "a stored password hash is useless")).ok()
+                Stored::parse(&text)
+                    .inspect_err(|error| tracing::error!(%error, "a stored password hash is useless"))
+                    .ok()
             });
             let (matches, stale) = match stored {
-                Some(stored) => {
-                    (stored.matches(&password, &inner.live, &mut memory), stored.is_stale(&inner.live))
-                }
+                Some(stored) => (stored.matches(&password, &inner.live, &mut memory), stored.is_stale(&inner.live)),
                 None => {
                     if let Ok(dummy) = Stored::parse(&inner.dummy) {
                         std::hint::black_box(dummy.matches(&password, &inner.live, &mut memory));
@@ -142,7 +140,9 @@ impl Hasher {
                 _ => None,
             };
             inner.give_memory(memory);
-            Some(Checked { matches, new_hash, stale, permit })
+            // Not a moment longer: what comes next waits for the database, and others have hashing to do.
+            drop(permit);
+            Some(Checked { matches, new_hash, stale })
         };
         tokio::task::spawn_blocking(work).await.ok().flatten().ok_or(Failure::NotReady("hashing failed"))
     }
@@ -238,7 +238,7 @@ mod tests {
         let permit = hasher.permit().await.unwrap();
         let checked = hasher.check(permit, Some(hash.clone()), password("wrong"), new.clone()).await.unwrap();
         assert!(checked.new_hash.is_none(), "no work for a wrong password");
-        let checked = hasher.check(checked.permit, Some(hash), right, new).await.unwrap();
+        let checked = hasher.check(hasher.permit().await.unwrap(), Some(hash), right, new).await.unwrap();
         assert!(checked.new_hash.is_some());
     }
 

@@ -227,11 +227,8 @@ async fn expire_of_user(pool: &PgPool, id: UserId) -> Result<u64, DbError> {
         let rows = sessions::lock_of_users(conn, &[id]).await?;
         let now_ms = now_ms(conn).await?;
         let reason = Reason::Expired;
-        let endings: Vec<Ending<'_>> = rows
-            .iter()
-            .filter(|row| row.expired(now_ms))
-            .map(|session| Ending { session, reason })
-            .collect();
+        let endings: Vec<Ending<'_>> =
+            rows.iter().filter(|row| row.expired(now_ms)).map(|session| Ending { session, reason }).collect();
         sessions::end(conn, epoch, now_ms, &mut state, &endings, "clean-up").await?;
         Ok(endings.len() as u64)
     })

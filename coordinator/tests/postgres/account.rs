@@ -120,7 +120,8 @@ async fn logout_everywhere_gives_its_own_place_back_and_clears_no_other() {
     for n in 0..3 {
         account::logout_everywhere(&cluster.app, everywhere("ann", PASSWORD, &format!("out-{n}"))).await.unwrap();
     }
-    let counted = "SELECT count(*) FROM attempt JOIN subject_state USING (subject) WHERE counted AND seq >= window_from_seq";
+    let counted =
+        "SELECT count(*) FROM attempt JOIN subject_state USING (subject) WHERE counted AND seq >= window_from_seq";
     assert_eq!(cluster.number(counted).await, 4);
     failure(cluster.login(request("ann", "not the right password", "key-5")).await);
     let locked = account::logout_everywhere(&cluster.app, everywhere("ann", PASSWORD, "out-9")).await;
@@ -135,10 +136,7 @@ async fn a_password_change_makes_a_new_session_and_ends_all_others() {
     let other = cluster.signed_in("ann", "key-1").await;
     let asking = cluster.signed_in("ann", "key-2").await;
     let wrong = change(&asking.token, "not the right password", NEW_PASSWORD, "change-1");
-    assert!(matches!(
-        failure(account::change_password(&cluster.app, wrong).await),
-        Failure::InvalidCredentials
-    ));
+    assert!(matches!(failure(account::change_password(&cluster.app, wrong).await), Failure::InvalidCredentials));
     let right = || change(&asking.token, PASSWORD, NEW_PASSWORD, "change-1");
     let changed = account::change_password(&cluster.app, right()).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(changed.previous_ends_everywhere_at_ms.is_some());
@@ -150,10 +148,7 @@ async fn a_password_change_makes_a_new_session_and_ends_all_others() {
     let again = account::change_password(&cluster.app, right()).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(changed.session.id, again.session.id);
     assert_eq!(cluster.number("SELECT password_version FROM users").await, 2);
-    assert!(matches!(
-        failure(cluster.login(request("ann", PASSWORD, "key-3")).await),
-        Failure::InvalidCredentials
-    ));
+    assert!(matches!(failure(cluster.login(request("ann", PASSWORD, "key-3")).await), Failure::InvalidCredentials));
     let new = cluster.login(request("ann", NEW_PASSWORD, "key-4")).await;
     new.unwrap_or_else(|failure| panic!("{failure}"));
 }

@@ -122,7 +122,8 @@ async fn names_are_unique_in_every_spelling() {
 async fn settings_change_all_or_none_and_within_bounds() {
     let cluster = Cluster::new().await;
     let before = cluster.admin.settings().await.unwrap();
-    let set = |changes: &[(&str, &str)]| changes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
+    let set =
+        |changes: &[(&str, &str)]| changes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
     for bad in [
         set(&[("guess_limit", "7"), ("nonsense", "1")]),
         set(&[("guess_limit", "7"), ("max_staleness_ms", "1")]),

@@ -100,7 +100,8 @@ async fn an_owner_past_its_deadline_takes_the_outcome_of_the_one_that_was_faster
     quick.argon2.passes = 1;
     quick.argon2.memory_kib = 1024;
     let quick = start(quick).await;
-    let hash = quick.hasher.hash(quick.hasher.permit().await.unwrap(), crate::support::password(PASSWORD)).await.unwrap();
+    let hash =
+        quick.hasher.hash(quick.hasher.permit().await.unwrap(), crate::support::password(PASSWORD)).await.unwrap();
     sqlx::query("UPDATE users SET password_hash = $1").bind(hash).execute(&slow.app.pool).await.unwrap();
     // Keep the slow one's only permit busy? No: it holds the permit and is told to wait by a lock on the user's row.
     let mut blocker = slow.database.connect().await;
@@ -145,7 +146,8 @@ async fn outcomes_have_the_names_that_the_schema_knows() {
     .fetch_one(&cluster.app.pool)
     .await
     .unwrap();
-    for outcome in [Outcome::Succeeded, Outcome::InvalidCredentials, Outcome::RefusedSecond, Outcome::PasswordRejected] {
+    for outcome in [Outcome::Succeeded, Outcome::InvalidCredentials, Outcome::RefusedSecond, Outcome::PasswordRejected]
+    {
         assert!(rule.contains(&format!("'{}'", outcome.as_str())), "{rule}");
     }
 }

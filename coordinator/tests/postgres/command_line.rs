@@ -137,7 +137,9 @@ async fn edges_keys_and_settings() {
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_configuration_and_secrets() {
     let edgekeep = Edgekeep::new().await;
-    for wrong in [&["nonsense"][..], &["user", "add"], &["settings", "set", "x"], &["user", "add", "a", "--password", "x"]] {
+    for wrong in
+        [&["nonsense"][..], &["user", "add"], &["settings", "set", "x"], &["user", "add", "a", "--password", "x"]]
+    {
         assert_eq!(edgekeep.run(wrong, "").status.code(), Some(2), "{wrong:?}");
     }
     assert!(edgekeep.ok(&["--help"], "").contains("edgekeep migrate"));

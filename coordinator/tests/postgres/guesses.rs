@@ -37,7 +37,7 @@ async fn two_hundred_guesses_at_once_evaluate_at_most_five() {
     assert_eq!(invalid, 5);
     assert_eq!(invalid + locked + other_answers, 200);
     assert_eq!(cluster.number("SELECT count(*) FROM attempt").await, 5);
-    let refused = failure(cluster.login(request("ann", PASSWORD, "the right one")).await);
+    let refused = failure(cluster.login(request("ann", PASSWORD, "the-right-one")).await);
     assert_eq!((refused.problem().status, refused.problem().code), (429, Code::Locked));
     assert!(refused.problem().retry_after_s.is_some());
 }
@@ -67,7 +67,7 @@ async fn a_lock_ends_no_session_and_passes_with_growing_waits() {
         for n in 0..2 {
             assert!(matches!(wrong(&cluster, "ann", &format!("run-{run}-{n}")).await, Failure::InvalidCredentials));
         }
-        let Failure::Locked { retry_after_ms: Some(ms) } = wrong(&cluster, "ann", "one more").await else {
+        let Failure::Locked { retry_after_ms: Some(ms) } = wrong(&cluster, "ann", "one-more").await else {
             panic!("locked")
         };
         assert!(ms > wait_ms / 3 && ms <= wait_ms, "{ms} of {wait_ms}");
@@ -149,10 +149,7 @@ async fn unknown_users_look_the_same_count_the_same_and_lock_the_same() {
     // The right password of a disabled user is a wrong one.
     cluster.user("carl", &[]).await;
     cluster.admin.disable("carl").await.unwrap();
-    assert!(matches!(
-        failure(cluster.login(request("carl", PASSWORD, "key")).await),
-        Failure::InvalidCredentials
-    ));
+    assert!(matches!(failure(cluster.login(request("carl", PASSWORD, "key")).await), Failure::InvalidCredentials));
     assert_eq!(cluster.number("SELECT count(*) FROM attempt WHERE NOT counted").await, 0);
 }
 
@@ -170,12 +167,12 @@ async fn crashed_attempts_count_as_failures_and_fill_the_run() {
         )
         .await;
     let busy = failure(
-        login::login(&start_impatient(&cluster).await, request("ann", PASSWORD, "while they are in flight")).await,
+        login::login(&start_impatient(&cluster).await, request("ann", PASSWORD, "while-they-are-in-flight")).await,
     );
     assert!(matches!(busy, Failure::InFlight), "places taken by attempts in flight never lock: {busy}");
     cluster.execute("UPDATE attempt SET owner_deadline = clock_timestamp() - interval '1 second'").await;
     assert!(matches!(
-        failure(cluster.login(request("ann", PASSWORD, "after they crashed")).await),
+        failure(cluster.login(request("ann", PASSWORD, "after-they-crashed")).await),
         Failure::Locked { retry_after_ms: Some(_) }
     ));
     assert_eq!(cluster.app.hasher.evaluations(), 5);

@@ -1,9 +1,9 @@
 //! Sessions: how they begin, replace each other, and are replayed.
 
 use edgekeep::failure::Failure;
+use edgekeep_shared::ids::SiteId;
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::token::UntrustedToken;
-use edgekeep_shared::ids::SiteId;
 
 use crate::support::{Cluster, PASSWORD, failure, request};
 
@@ -112,10 +112,7 @@ async fn a_second_login_can_be_refused_and_costs_no_guess() {
         let refused = failure(cluster.login(request("ann", PASSWORD, &format!("other-{key}"))).await);
         assert!(matches!(refused, Failure::SignedInElsewhere));
     }
-    assert!(matches!(
-        failure(cluster.login(request("ann", PASSWORD, "other-0")).await),
-        Failure::SignedInElsewhere
-    ));
+    assert!(matches!(failure(cluster.login(request("ann", PASSWORD, "other-0")).await), Failure::SignedInElsewhere));
     assert_eq!(cluster.number("SELECT count(*) FROM attempt WHERE counted").await, 0);
     assert_eq!(cluster.reason(&first.token).await, None);
     // A session that the request presents makes room: it is this very device.

@@ -32,9 +32,11 @@ impl SignedIn {
         rig.feed.poke();
         until("there is a key", || rig.keys.version() > 1).await;
         database
-            .sql("INSERT INTO session
+            .sql(
+                "INSERT INTO session
                   SELECT 1, 0, decode(repeat('01', 16), 'hex'), t, t, t + interval '1 hour', t + interval '1 day',
-                         t + interval '5 minutes', 'a browser' FROM (SELECT date_trunc('milliseconds', now()) t) now")
+                         t + interval '5 minutes', 'a browser' FROM (SELECT date_trunc('milliseconds', now()) t) now",
+            )
             .await;
         let at = |column: &str| format!("SELECT (extract(epoch FROM {column}) * 1000)::bigint FROM session");
         let ms = async |column| u64::try_from(database.number(&at(column)).await).unwrap();
@@ -114,8 +116,10 @@ async fn a_check_says_what_the_database_says_now() {
     // The instant that it is gone, it is gone.
     t.database.sql("DELETE FROM session").await;
     t.database
-        .sql("INSERT INTO ended_session VALUES (decode(repeat('01', 16), 'hex'), 1, 'signed_in_elsewhere', now(),
-                                                now() + interval '1 day')")
+        .sql(
+            "INSERT INTO ended_session VALUES (decode(repeat('01', 16), 'hex'), 1, 'signed_in_elsewhere', now(),
+                                                now() + interval '1 day')",
+        )
         .await;
     assert_eq!(ended(&t.verdict(&t.claims, true).await), Some(Reason::SignedInElsewhere));
     t.database.sql("DELETE FROM ended_session").await;
@@ -231,8 +235,10 @@ async fn a_dead_connection_costs_one_try_and_a_lost_heartbeat_stops_the_coordina
     let t = SignedIn::new().await;
     t.check(t.token(&t.claims), false).await.unwrap();
     t.database
-        .number("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                 WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%WITH ORDINALITY%'")
+        .number(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%WITH ORDINALITY%'",
+        )
         .await;
     t.check(t.token(&t.claims), false).await.expect("answered on a new connection");
     t.database.sql("UPDATE heartbeat SET counter = 0").await;

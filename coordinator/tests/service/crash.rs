@@ -7,11 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use edgekeep::feed::Readiness;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::database::{Database, execute, server_url};
-use crate::rig::{Rig, until, users};
+use crate::rig::{Rig, question, until, users};
 
 /// Postgres refuses to run as root.
 const NOBODY: u32 = 65_534;
@@ -80,14 +81,18 @@ impl Cluster {
         PgConnectOptions::new().host("127.0.0.1").port(self.port).username("postgres").database("postgres")
     }
 
+    /// Sends a signal to every process of it.
+    fn signal(&self, signal: &str) {
+        for pid in descendants(self.running.as_ref().unwrap().id()) {
+            // A backend that has ended by itself is gone already.
+            let _ = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
+        }
+    }
+
     /// As a power cut would: every process of it at once, nothing flushed.
     fn crash(&mut self) {
-        let mut child = self.running.take().unwrap();
-        for pid in descendants(child.id()) {
-            // A backend that has ended by itself is gone already.
-            let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
-        }
-        child.wait().unwrap();
+        self.signal("-9");
+        self.running.take().unwrap().wait().unwrap();
     }
 }
 
@@ -172,4 +177,62 @@ async fn database_again(database: &Database) -> &Database {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("no connection after the crash");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_given_up_and_found_again() {
+    let mut cluster = Cluster::new().await;
+    cluster.start().await;
+    let database = Database::on(cluster.options()).await;
+    database.users(2).await;
+    database.sql("UPDATE settings SET max_staleness_ms = 2000").await;
+    let rig = Rig::start(&database).await;
+    let at = rig.load().await;
+    // Connections stay open and say nothing: a stopped machine, a link that is cut without a word.
+    cluster.signal("-STOP");
+    let began = std::time::Instant::now();
+    until("it is too old", || matches!(rig.feed.readiness(), Readiness::TooOld { .. })).await;
+    println!("polls are refused {:?} after the server hung", began.elapsed());
+    assert!(began.elapsed() > Duration::from_millis(700) && rig.ask(&question(Some(&at), 5_000)).await.is_err());
+    until("its connection was given up", || rig.metrics.feed_reconnects.get() >= 2).await;
+    cluster.signal("-CONT");
+    until("ready again", || matches!(rig.feed.readiness(), Readiness::Ready { .. })).await;
+    database.raise(2).await;
+    assert_eq!(users(&rig.after(&at, 500).await), [2]);
+    drop(database);
+}
+
+/// With a synchronous standby that is not there nothing is acknowledged; and a wait for it that somebody cancels, which
+/// Postgres calls success, is no heartbeat either.
+#[tokio::test]
+async fn without_its_synchronous_standby_a_primary_proves_nothing() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    // As `edgekeep serve` does. Another test may have done so.
+    let _ = tracing_subscriber::registry().with(edgekeep::feed::doubt::Watch).try_init();
+    let mut cluster = Cluster::new().await;
+    cluster.start().await;
+    let database = Database::on(cluster.options()).await;
+    database.users(1).await;
+    database.sql("UPDATE settings SET max_staleness_ms = 2000").await;
+    let rig = Rig::start(&database).await;
+    let at = rig.load().await;
+    database.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'").await;
+    database.number("SELECT pg_reload_conf()::int::bigint").await;
+    until("it is too old", || matches!(rig.feed.readiness(), Readiness::TooOld { .. })).await;
+    let beats = rig.metrics.feed_heartbeats.get();
+    let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let mut cancelled = 0;
+    for _ in 0..40 {
+        cancelled += database.number(cancel).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(cancelled > 0, "somebody waited for the standby");
+    assert_eq!(rig.metrics.feed_heartbeats.get(), beats, "no beat was counted");
+    assert!(rig.ask(&question(Some(&at), 0)).await.is_err());
+    // The standby is given up for good: that is the operator's word, and everything goes on.
+    database.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
+    database.number("SELECT pg_reload_conf()::int::bigint").await;
+    until("ready again", || matches!(rig.feed.readiness(), Readiness::Ready { .. })).await;
+    drop(database);
 }

@@ -26,16 +26,19 @@ async fn an_edge_fetches_keys_polls_and_checks() {
     assert!(keys.version == server.app.keys.version() && keys.now_ms > 1_600_000_000_000);
 
     let ask = async |question: feed::Question| {
-        let response =
-            server.post_with(&server.credential, "/v1/feed", feed::CONTENT_TYPE, &question.encode()).await;
+        let response = server.post_with(&server.credential, "/v1/feed", feed::CONTENT_TYPE, &question.encode()).await;
         assert_eq!((response.status, response.header("content-type")), (200, Some(feed::CONTENT_TYPE)));
         assert_eq!(response.header("cache-control"), Some("no-store"));
         Answer::decode(&response.body).unwrap()
     };
     let first = ask(cursor(None, None, 0)).await;
     assert!(first.entries.is_empty());
-    database.sql("UPDATE user_state SET revision = 1, needed_until = now() + interval '1 minute',
-                  feed_xid = pg_current_xact_id()::text::bigint").await;
+    database
+        .sql(
+            "UPDATE user_state SET revision = 1, needed_until = now() + interval '1 minute',
+                  feed_xid = pg_current_xact_id()::text::bigint",
+        )
+        .await;
     let began = Instant::now();
     let second = ask(cursor(Some((first.head.epoch, first.head.to.clone())), None, 5_000)).await;
     println!("200 entries over HTTP after {:?}", began.elapsed());
@@ -114,7 +117,8 @@ async fn every_way_to_ask_wrongly_has_its_answer() {
         assert_eq!((response.status, problem.status, problem.code), (status, status, code), "{}", problem.detail);
     }
     // Nothing of the body comes back: it may hold a password.
-    let leaked = post("/v1/login", json, br#"{"username":"a","password":{"secret-word":1},"idempotency_key":"k"}"#).await;
+    let leaked =
+        post("/v1/login", json, br#"{"username":"a","password":{"secret-word":1},"idempotency_key":"k"}"#).await;
     assert!(leaked.status == 400 && !String::from_utf8_lossy(&leaked.body).contains("secret-word"));
     assert_eq!(post("/v1/keys", "application/json; charset=utf-8", keys).await.status, 200);
 
@@ -122,6 +126,12 @@ async fn every_way_to_ask_wrongly_has_its_answer() {
     assert_eq!((missing.status, missing.json()["type"].as_str()), (404, Some("about:blank")));
     let wrong = server.get("/v1/keys").await;
     assert_eq!(wrong.status, 401, "not even the method is told to strangers");
+    let authorization = format!("Bearer {}", server.credential);
+    let wrong = server.send("GET", "/v1/keys", &[("Authorization", &authorization)], b"").await;
+    assert_eq!(
+        (wrong.status, problem(&wrong).code, wrong.header("allow")),
+        (405, Code::MethodNotAllowed, Some("POST"))
+    );
     let wrong = server.send("POST", "/healthz", &[], b"").await;
     assert_eq!((wrong.status, problem(&wrong).code), (405, Code::MethodNotAllowed));
     assert!(wrong.header("allow").is_some_and(|allow| allow.contains("GET")));
@@ -152,9 +162,8 @@ async fn request_ids_cross_and_nothing_may_be_stored() {
 async fn shutting_down_releases_held_polls_and_ends() {
     let database = Database::fresh().await;
     let server = Server::start(&database, "").await;
-    let first = server
-        .post_with(&server.credential, "/v1/feed", feed::CONTENT_TYPE, &cursor(None, None, 0).encode())
-        .await;
+    let first =
+        server.post_with(&server.credential, "/v1/feed", feed::CONTENT_TYPE, &cursor(None, None, 0).encode()).await;
     let at = Answer::decode(&first.body).unwrap();
     let question = cursor(Some((at.head.epoch, at.head.to)), None, 60_000).encode();
     let app = std::sync::Arc::clone(&server.app);

@@ -88,8 +88,10 @@ async fn after_a_restore_every_session_is_over_and_every_proof_asks() {
     let mut connection = database.connection().await;
     epoch::checked(&mut connection).await.unwrap();
     database
-        .sql("INSERT INTO session SELECT 1, 0, decode(repeat('01', 16), 'hex'), now(), now(), now() + interval '1 hour',
-                     now() + interval '1 day', now() + interval '5 minutes', ''")
+        .sql(
+            "INSERT INTO session SELECT 1, 0, decode(repeat('01', 16), 'hex'), now(), now(), now() + interval '1 hour',
+                     now() + interval '1 day', now() + interval '5 minutes', ''",
+        )
         .await;
     database.sql("INSERT INTO heartbeat VALUES (decode(repeat('02', 16), 'hex'), 5, now())").await;
     let refused = epoch::after_restore(&mut connection, None).await;

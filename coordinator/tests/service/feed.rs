@@ -26,7 +26,6 @@ async fn a_held_poll_is_answered_by_the_commit() {
             Instant::now()
         });
         slowest = slowest.max(committed.elapsed());
-        println!("turn {turn}: {:?} reads {} beats {} reconnects {}", committed.elapsed(), rig.metrics.feed_reads.get(), rig.metrics.feed_heartbeats.get(), rig.metrics.feed_reconnects.get());
         at = answer.expect("answered");
         assert_eq!(users(&at), [1 + turn % 3]);
         assert!((10..1_250).contains(&at.head.held_ms), "held {}", at.head.held_ms);
@@ -120,8 +119,10 @@ async fn pages_hold_everything_once_with_the_position_and_age_of_the_first() {
     let rig = Rig::start(&database).await;
     let start = rig.load().await;
     database
-        .sql("UPDATE user_state SET revision = 1, needed_until = now() + interval '1 minute',
-              feed_xid = pg_current_xact_id()::text::bigint WHERE user_id <= 950")
+        .sql(
+            "UPDATE user_state SET revision = 1, needed_until = now() + interval '1 minute',
+              feed_xid = pg_current_xact_id()::text::bigint WHERE user_id <= 950",
+        )
         .await;
     rig.feed.poke();
     rig.after(&start, 2_000).await;
@@ -143,8 +144,10 @@ async fn a_page_of_another_reader_or_of_a_changed_order_starts_over() {
     let (one, two) = (Rig::start(&database).await, Rig::start(&database).await);
     let start = one.load().await;
     database
-        .sql("UPDATE user_state SET revision = 1, needed_until = now() + interval '1 minute',
-              feed_xid = pg_current_xact_id()::text::bigint")
+        .sql(
+            "UPDATE user_state SET revision = 1, needed_until = now() + interval '1 minute',
+              feed_xid = pg_current_xact_id()::text::bigint",
+        )
         .await;
     one.feed.poke();
     one.after(&start, 2_000).await;

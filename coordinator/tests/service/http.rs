@@ -75,7 +75,10 @@ impl Server {
             .await
         });
         let server = Self { app, address, credential, stop: Some(stop), served };
-        until("it is ready and has a key", || server.app.keys.version() > 1).await;
+        let known = || server.app.edges.authenticate(&server.credential).is_some();
+        let ready = || matches!(server.app.feed.readiness(), edgekeep::feed::Readiness::Ready { .. });
+        until("it is ready, has a key and knows its edge", || server.app.keys.version() > 1 && known() && ready())
+            .await;
         server
     }
 

@@ -53,7 +53,9 @@ async fn a_rotation_announces_first_and_logs_nobody_out() {
     assert!(!old.key_withdrawn(), "a retired key verifies on");
 
     // It goes when no session of its time is left.
-    t.database.sql("UPDATE signing_key SET retired_at = now() - interval '26 hours' WHERE retired_at IS NOT NULL").await;
+    t.database
+        .sql("UPDATE signing_key SET retired_at = now() - interval '26 hours' WHERE retired_at IS NOT NULL")
+        .await;
     t.database.sql("UPDATE session SET authenticated_at = now() - interval '27 hours'").await;
     assert!(!rotate(&t.database, false).await, "a session of its time is still there");
     t.database.sql("UPDATE session SET authenticated_at = now()").await;

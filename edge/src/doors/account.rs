@@ -8,7 +8,7 @@ use crate::forms;
 use crate::incoming::Incoming;
 use crate::keys;
 use crate::pages::Notice;
-use crate::pages::account::{Account, Change};
+use crate::pages::account::{Account, Change, Wrong};
 use crate::refuse::{self, Place};
 use crate::reply::Reply;
 
@@ -46,7 +46,7 @@ pub async fn show(incoming: &Incoming, place: Place<'_>) -> Reply {
             form_key: &fresh.key,
             name: &identity.name,
             min_chars: keys.password_min_chars,
-            failed: false,
+            wrong: Wrong::Nothing,
         },
     }
     .page();

@@ -74,24 +74,27 @@ fn why(denial: Denial, came_from_a_page: bool) -> Option<Notice> {
     }
 }
 
+/// The form, with a key of its own unless it brings one.
 fn page(incoming: &Incoming, keys: &Keys, status: u16, form: SignIn<'_>) -> Reply {
     let fresh = form_key::fresh(incoming, keys);
-    let html = SignIn { prefix: &incoming.config.prefix, form_key: &fresh.key, ..form }.page();
+    let form_key = if form.form_key.is_empty() { fresh.key.as_str() } else { form.form_key };
+    let html = SignIn { prefix: &incoming.config.prefix, form_key, ..form }.page();
     Reply::page(status, html).cookies(fresh.set_cookie)
 }
 
 /// `POST`: signs in.
 pub async fn sign_in(incoming: &Incoming, asker: Asker) -> Reply {
     let Some(keys) = keys::ensure(incoming).await else {
-        return refused(incoming, None, asker, &coordinator::unavailable(), "", None);
+        return refused(incoming, None, asker, &coordinator::unavailable(), SignIn::default());
     };
     let posted = match posted(incoming).await {
         Ok(posted) => posted,
-        Err(problem) => return refused(incoming, Some(&keys), asker, &problem, "", None),
+        Err(problem) => return refused(incoming, Some(&keys), asker, &problem, SignIn::default()),
     };
     let fields = &posted.fields;
     let back = fields.get("return_to").filter(|path| return_to::is_safe(path));
     let username = fields.get("username").unwrap_or_default();
+    let again = SignIn { username, return_to: back, ..SignIn::default() };
     let request = fields.required("username", MAX_NAME_BYTES).and_then(|username| {
         Ok(LoginRequest {
             username: username.to_owned(),
@@ -104,7 +107,7 @@ pub async fn sign_in(incoming: &Incoming, asker: Asker) -> Reply {
     });
     let request = match request {
         Ok(request) => request,
-        Err(problem) => return refused(incoming, Some(&keys), asker, &problem, username, back),
+        Err(problem) => return refused(incoming, Some(&keys), asker, &problem, again),
     };
     let effort = Effort::OPERATION.plus_s(request.wait_s);
     let answer: Result<LoginAnswer, _> =
@@ -118,7 +121,13 @@ pub async fn sign_in(incoming: &Incoming, asker: Asker) -> Reply {
             };
             preference_applied(reply, request.wait_s).cookies(session_cookies(incoming, &answer))
         }
-        Err(error) => refused(incoming, Some(&keys), asker, &error.into_problem(), username, back),
+        Err(error) => {
+            let problem = error.into_problem();
+            // Nobody knows what became of it: sent once more, it must be the same login (G4).
+            let undecided = matches!(problem.code, Code::Unavailable | Code::LoginInFlight);
+            let form_key = fields.get("form_key").filter(|_| undecided).unwrap_or_default();
+            refused(incoming, Some(&keys), asker, &problem, SignIn { form_key, ..again })
+        }
     }
 }
 
@@ -132,14 +141,13 @@ pub fn session_cookies(incoming: &Incoming, answer: &LoginAnswer) -> Vec<String>
     cookies
 }
 
-/// A login that did not work: the problem for programs, the form again for people, with the name kept.
+/// A login that did not work: the problem for programs, the form again for people, with what is kept of it.
 fn refused(
     incoming: &Incoming,
     keys: Option<&Rc<Keys>>,
     asker: Asker,
     problem: &Problem,
-    username: &str,
-    return_to: Option<&str>,
+    again: SignIn<'_>,
 ) -> Reply {
     let (true, Some(keys)) = (is_browser(asker), keys) else {
         let path_and_query = incoming.path_and_query();
@@ -148,6 +156,5 @@ fn refused(
     };
     let failed = problem.code == Code::InvalidCredentials;
     let notice = Some(Notice::bad(words::about(problem)));
-    page(incoming, keys, problem.status, SignIn { notice, username, return_to, failed, ..SignIn::default() })
-        .retry_after(problem.retry_after_s)
+    page(incoming, keys, problem.status, SignIn { notice, failed, ..again }).retry_after(problem.retry_after_s)
 }

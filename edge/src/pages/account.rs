@@ -3,7 +3,7 @@
 use edgekeep_shared::api::SessionItem;
 
 use super::html::Html;
-use super::{Notice, device, document, form, moment};
+use super::{INVALID, Notice, device, document, form, moment};
 
 /// What the account page shows.
 #[derive(Clone, Debug, Default)]
@@ -37,13 +37,28 @@ pub struct Change<'a> {
     pub name: &'a str,
     /// Shortest new password, in characters.
     pub min_chars: u32,
-    /// The field that has to be typed again, if the last attempt failed.
-    pub failed: bool,
+    /// What the notice complains about.
+    pub wrong: Wrong,
+}
+
+/// What was wrong with a password form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wrong {
+    /// None of its fields.
+    #[default]
+    Nothing,
+    /// The current password.
+    Current,
+    /// The new password, or its repetition.
+    New,
 }
 
 impl Change<'_> {
-    fn html(&self, prefix: &str) -> Html {
-        let invalid: &'static str = if self.failed { " aria-invalid=\"true\"" } else { "" };
+    /// `alone`: there is nothing else on the page, so typing begins here.
+    fn html(&self, prefix: &str, alone: bool) -> Html {
+        let current_is_wrong = self.wrong == Wrong::Current;
+        let new_is_wrong = self.wrong == Wrong::New;
+        let described: &'static str = if new_is_wrong { "notice new-hint" } else { "new-hint" };
         Html::new()
             .part(&form(prefix, "/password"))
             .hidden("form_key", self.form_key)
@@ -53,20 +68,23 @@ impl Change<'_> {
             .raw("\"><label for=\"current\">Current password</label>")
             .raw("<input id=\"current\" name=\"current_password\" type=\"password\" autocomplete=\"current-password\" ")
             .raw("required maxlength=\"4096\"")
-            .raw(invalid)
+            .when(current_is_wrong, |html| html.raw(INVALID))
+            .when(alone, |html| html.raw(" autofocus"))
             .raw("><label for=\"new\">New password</label>")
             .raw("<input id=\"new\" name=\"new_password\" type=\"password\" autocomplete=\"new-password\" required ")
-            .raw("aria-describedby=\"new-hint\" maxlength=\"4096\" minlength=\"")
+            .raw("maxlength=\"4096\" minlength=\"")
             .text(&self.min_chars.to_string())
+            .raw("\" aria-describedby=\"")
+            .raw(described)
             .raw("\"")
-            .raw(invalid)
+            .when(new_is_wrong, |html| html.raw(" aria-invalid=\"true\""))
             .raw("><p class=\"hint\" id=\"new-hint\">At least ")
             .text(&self.min_chars.to_string())
             .raw(" characters; a few words in a row are good. All other devices are signed out.</p>")
             .raw("<label for=\"repeat\">New password, once more</label>")
             .raw("<input id=\"repeat\" name=\"repeat_password\" type=\"password\" autocomplete=\"new-password\" required ")
             .raw("maxlength=\"4096\"")
-            .raw(invalid)
+            .when(new_is_wrong, |html| html.raw(INVALID))
             .raw("><button type=\"submit\">Change password</button></form>")
     }
 
@@ -78,7 +96,7 @@ impl Change<'_> {
             content = content.part(&notice.html());
         }
         content = content
-            .part(&self.html(prefix))
+            .part(&self.html(prefix, true))
             .raw("<p class=\"links after\"><a href=\"")
             .text(prefix)
             .raw("/account\">Back to your account</a></p>");
@@ -104,14 +122,14 @@ impl Account<'_> {
             content = content.raw("<dt>Device</dt><dd>").text(&device::name(&item.device)).raw("</dd>");
         }
         content = content
-            .raw("<dt>Until at most</dt><dd>")
+            .raw("<dt>At most until</dt><dd>")
             .part(&moment(self.expires_at_ms))
             .raw("</dd></dl>")
             .part(&form(self.prefix, "/logout"))
-            .raw("<button type=\"submit\">Sign out</button></form>")
+            .raw("<button class=\"quiet\" type=\"submit\">Sign out</button></form>")
             .part(&self.sessions_html())
             .raw("<h2>Change password</h2>")
-            .part(&self.change.html(self.prefix))
+            .part(&self.change.html(self.prefix, false))
             .raw("<p class=\"links after\"><a href=\"/\">Back to the site</a> <a href=\"")
             .text(self.prefix)
             .raw("/logout-everywhere\">Sign out everywhere</a></p>");
@@ -192,5 +210,18 @@ mod tests {
     fn an_outage_is_said_and_hides_nothing_else() {
         let page = Account { prefix: "/auth", name: "ann", sessions: None, ..Account::default() }.page();
         assert!(page.contains("cannot be listed") && page.contains("Sign out"));
+    }
+
+    #[test]
+    fn only_the_field_that_the_notice_is_about_is_marked() {
+        let page = |wrong| {
+            let notice = Notice::bad("Wrong.");
+            Change { wrong, ..Change::default() }.page("/auth", Some(&notice))
+        };
+        assert_eq!(page(Wrong::Nothing).matches("aria-invalid").count(), 0);
+        let current = page(Wrong::Current);
+        assert_eq!(current.matches("aria-invalid").count(), 1);
+        assert!(current.contains("required maxlength=\"4096\" aria-invalid=\"true\" aria-describedby=\"notice\" autofocus"));
+        assert_eq!(page(Wrong::New).matches("aria-invalid").count(), 2);
     }
 }

@@ -50,11 +50,11 @@ impl Notice {
     }
 
     fn html(&self) -> Html {
-        // `alert` is read out at once when the page opens; `status` politely.
+        // `alert` is read out at once when the page opens; `status` politely. Fields that it is about name its id.
         let open = if self.bad {
-            "<div class=\"notice bad\" role=\"alert\"><p>"
+            "<div class=\"notice bad\" id=\"notice\" role=\"alert\"><p>"
         } else {
-            "<div class=\"notice\" role=\"status\"><p>"
+            "<div class=\"notice\" id=\"notice\" role=\"status\"><p>"
         };
         Html::new().raw(open).text(&self.text).raw("</p></div>")
     }
@@ -83,6 +83,9 @@ pub fn document(prefix: &str, title: &str, wide: bool, content: &Html) -> String
         .raw("</main></body></html>\n")
         .into_string()
 }
+
+/// Attributes of a field that the notice complains about.
+const INVALID: &str = " aria-invalid=\"true\" aria-describedby=\"notice\"";
 
 /// The opening of a form that posts to a door.
 fn form(prefix: &str, door: &'static str) -> Html {

@@ -1,7 +1,7 @@
 //! The login form, and the form that signs out everywhere from any device.
 
 use super::html::Html;
-use super::{Notice, document, form};
+use super::{INVALID, Notice, document, form};
 use crate::forms;
 
 /// What the login form is filled with.
@@ -34,7 +34,7 @@ fn name_field(username: &str, failed: bool) -> Html {
         .raw("\"")
         // After a failure the password is what has to be typed again.
         .when(username.is_empty(), |html| html.raw(" autofocus"))
-        .when(failed, |html| html.raw(" aria-invalid=\"true\""))
+        .when(failed, |html| html.raw(INVALID))
         .raw(">")
 }
 
@@ -44,7 +44,7 @@ fn password_field(focus: bool, failed: bool) -> Html {
         .raw("<input id=\"password\" name=\"password\" type=\"password\" autocomplete=\"current-password\" ")
         .raw("required maxlength=\"4096\"")
         .when(focus, |html| html.raw(" autofocus"))
-        .when(failed, |html| html.raw(" aria-invalid=\"true\""))
+        .when(failed, |html| html.raw(INVALID))
         .raw(">")
 }
 

@@ -37,7 +37,7 @@ pub fn wait(seconds: u32) -> String {
 pub fn about(problem: &Problem) -> String {
     let again = problem.retry_after_s.map(wait);
     match (problem.code, again) {
-        (Code::InvalidCredentials, _) => "User name or password is wrong.".to_owned(),
+        (Code::InvalidCredentials, _) => "User name or password is wrong. Check both and try again.".to_owned(),
         (Code::Locked, Some(again)) => {
             format!("Too many failed attempts for this account. Try again in {again}.")
         }

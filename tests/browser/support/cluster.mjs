@@ -104,6 +104,16 @@ export async function withSetting(name, value, work) {
   }
 }
 
+/** Stops the coordinators (SIGSTOP: whoever asks them waits) for the time of `work`. */
+export async function withoutCoordinators(work) {
+  for (const { pid } of endpoints.coordinators) process.kill(pid, 'SIGSTOP');
+  try {
+    return await work();
+  } finally {
+    for (const { pid } of endpoints.coordinators) process.kill(pid, 'SIGCONT');
+  }
+}
+
 /** How long anything may take before a test gives up. Generous: two cores may be building something else. */
 export const PATIENCE_MS = 30_000;
 

@@ -5,6 +5,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
+import { until } from './cluster.mjs';
+
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** WCAG 2.2 AA for text of any size here; 1.4.3 would allow 3 for large text. */
@@ -51,7 +53,8 @@ function structureFaults() {
   if (count('main') !== 1) faults.push(`${count('main')} main`);
   if (!document.querySelector('meta[name=viewport]')) faults.push('no viewport');
   if (count('script') > 0) faults.push('a script');
-  if (count('[style], style') > 0) faults.push('an inline style');
+  // Taking a picture leaves empty ones behind.
+  for (const styled of document.querySelectorAll('[style]:not([style=""]), style')) faults.push(`an inline style: ${styled.outerHTML}`);
   if (document.documentElement.scrollWidth > document.documentElement.clientWidth) faults.push('scrolls sideways');
   for (const field of document.querySelectorAll('input, select, textarea')) {
     if (field.type === 'hidden' || field.hidden) continue;
@@ -118,6 +121,14 @@ function contrastFaults({ TEXT_CONTRAST, SHAPE_CONTRAST }) {
     check(`the border of ${field.name}`, style.borderTopColor, ground(field.parentElement), SHAPE_CONTRAST);
   }
   return faults;
+}
+
+/**
+ * Waits until what has this name has the focus: pages move it when they are drawn, a moment after they are loaded.
+ * @param {import('playwright-core').Page} page
+ */
+export async function untilFocused(page, name) {
+  await until(`${name} has the focus`, async () => (await focused(page))?.name === name);
 }
 
 /**

@@ -105,7 +105,7 @@ fn an_idempotency_key_has_to_be_there_and_be_one() {
 #[test]
 fn user_names_that_no_name_can_be_are_400() {
     let send = sender("names");
-    for name in ["a b", "a\nb", "a\u{0}b", "\u{202e}abc", &"n".repeat(100)] {
+    for name in ["a b", "a\nb", "a\u{0}b", "\u{202e}abc", &"n".repeat(200)] {
         let body = json!({"username": name, "password": "a password that is wrong"});
         assert_problem(&send(post("/auth/login", "application/json", body.to_string())), 400, "invalid_request");
     }

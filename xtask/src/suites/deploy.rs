@@ -18,6 +18,7 @@ pub fn run() -> Result<Count> {
     let mut wrangler = Command::new(&tools.node);
     wrangler
         .current_dir(paths::root())
+        .arg("--no-warnings")
         .arg(tools.wrangler())
         .args(["deploy", "--dry-run", "--outdir"])
         .arg(Environment::folder().join("dry-run"))
