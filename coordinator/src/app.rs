@@ -53,6 +53,7 @@ impl App {
         let pool = db::pool(&config).await?;
         db::schema::check(&pool).await?;
         let hasher = Hasher::new(&config.argon2, &config.hashing, secrets.pepper.clone())?;
+        check_pepper(&pool, &hasher).await?;
         let block_list = BlockList::load(config.passwords.block_list_file.as_deref())?;
         let (keys, edges, metrics) = (KeyStore::new(&secrets.seal_key), EdgeRegistry::new(), Metrics::new());
         let connect = db::connect_options(&config)?;
@@ -87,4 +88,15 @@ impl App {
             metrics,
         }))
     }
+}
+
+/// Refuses to start with the wrong pepper: everybody's right password would be a wrong one, and lock them out.
+async fn check_pepper(pool: &PgPool, hasher: &Hasher) -> anyhow::Result<()> {
+    let mut conn = pool.acquire().await.map_err(db::DbError::from)?;
+    if db::users::any_with_other_pepper(&mut conn, hasher.pepper_fingerprint()).await? {
+        anyhow::bail!(
+            "there are password hashes that were made with another pepper than secrets.pepper: configure that one again"
+        );
+    }
+    Ok(())
 }

@@ -427,4 +427,28 @@ mod tests {
         let text = format!("{config:?}");
         assert!(!text.contains("hunter2") && !text.contains("abc"), "{text}");
     }
+
+    /// What stands between ```toml and ``` in the documentation.
+    fn documented() -> &'static str {
+        let text = include_str!("../../docs/configuration.md");
+        let (_, rest) = text.split_once("```toml\n").unwrap();
+        rest.split_once("\n```").unwrap().0
+    }
+
+    #[test]
+    fn the_documentation_has_every_key_with_its_default() {
+        let written = parse(documented(), &[]).unwrap();
+        let shown = |config: &Config| format!("{config:?}");
+        let defaults = Config { database_url: written.database_url.clone(), ..Config::default() };
+        assert_eq!(shown(&written), shown(&defaults));
+        // `Debug` names every field.
+        let text = include_str!("../../docs/configuration.md");
+        for field in
+            shown(&defaults).split(|c: char| !(c.is_ascii_lowercase() || c == '_' || c == ':' || c.is_ascii_digit()))
+        {
+            if let Some(key) = field.strip_suffix(':').filter(|key| !key.is_empty()) {
+                assert!(text.contains(key), "{key} is not in docs/configuration.md");
+            }
+        }
+    }
 }

@@ -29,7 +29,8 @@ pub struct SecretsConfig {
     pub attempt_key: Option<String>,
     /// The same, in a file.
     pub attempt_key_file: Option<PathBuf>,
-    /// The attempt key before this one, until every attempt made under it is past retention.
+    /// Another attempt key that is looked up too. To change the key: first name the new one here everywhere, then swap
+    /// the two everywhere, and drop the old one when every attempt made under it is past retention.
     pub attempt_key_previous: Option<String>,
     /// The same, in a file.
     pub attempt_key_previous_file: Option<PathBuf>,

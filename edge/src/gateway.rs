@@ -161,9 +161,8 @@ fn answer(response: Response, set_cookies: &[String], gated: bool) -> Result<Res
         return Ok(response);
     }
     let headers = response.headers();
-    let origin_cookies = headers.get("Set-Cookie")?;
-    let strip_theirs = origin_cookies.is_some_and(|all| all.to_ascii_lowercase().contains("__host-e"));
-    let unsaid = gated && headers.get("Cache-Control")?.is_none();
+    let strip_theirs = headers.has("Set-Cookie")? && js::set_cookies(&headers).iter().any(|cookie| sets_ours(cookie));
+    let unsaid = gated && !headers.has("Cache-Control")?;
     if set_cookies.is_empty() && !strip_theirs && !unsaid {
         return Ok(response);
     }

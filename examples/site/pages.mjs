@@ -97,7 +97,7 @@ button, .button { font: inherit; font-weight: 600; border: 0; border-radius: .5r
 main { width: min(46rem, 100%); margin: 0 auto; padding: clamp(1.5rem, 5vw, 3rem) 1.25rem; }
 h1 { font-size: clamp(1.6rem, 5vw, 2.4rem); line-height: 1.2; letter-spacing: -.02em; margin: 0 0 1rem; }
 h2 { font-size: 1.1rem; margin: 2rem 0 .75rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); gap: 1rem; padding: 0;
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr)); gap: 1rem; padding: 0;
   margin: 0; list-style: none; }
 .cards li { padding: 1rem 1.15rem; background: var(--card); border: 1px solid var(--line); border-radius: .75rem; }
 .cards a { font-weight: 600; }

@@ -6,15 +6,15 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
-import { SCHEMES, SIZES, fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
-import { at, door, newUser, sessionsOf, site, until, withoutCoordinators } from './support/cluster.mjs';
+import { SIZES, fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
+import { at, auditOf, door, newUser, sessionsOf, site, until, withoutCoordinators } from './support/cluster.mjs';
 import { assertGoodLooks } from './support/looks.mjs';
 
 let browser;
 before(async () => (browser = await launch()));
 after(() => browser?.close());
 
-test('an outage is said, signs nobody out and is over by itself', () =>
+test('an outage is said, gives no login form and no answer, and one login remains one', () =>
   withDevices(browser, async (open) => {
     const user = await newUser();
     const device = await open();
@@ -33,7 +33,7 @@ test('an outage is said, signs nobody out and is over by itself', () =>
       assert.equal(await page.getByLabel('Password').count(), 0, 'no login form');
       assert.equal(await page.getByRole('link', { name: 'Try again' }).getAttribute('href'), site.strict);
       await picture(page, 'message-unavailable-desktop-light');
-      await assertGoodLooks(page);
+      await assertGoodLooks(page, 'desktop, light');
 
       // Nobody gets in, and the form says so.
       await fillLogin(stranger.page, user);
@@ -41,8 +41,8 @@ test('an outage is said, signs nobody out and is over by itself', () =>
       assert.equal(refused.status(), 503);
       assert.match(await stranger.page.getByRole('alert').innerText(), /unavailable/i);
       assert.equal(await stranger.page.getByLabel('User name').inputValue(), user.name);
-      await picture(stranger.page, `login-unavailable-phone-${SCHEMES[1]}`);
-      await assertGoodLooks(stranger.page, { touch: true });
+      await picture(stranger.page, 'login-unavailable-phone-dark');
+      await assertGoodLooks(stranger.page, 'phone, dark', { touch: true });
 
       await until('an ordinary page falls closed within the bound', async () => {
         const page_ = await page.goto(at(site.session));
@@ -52,8 +52,33 @@ test('an outage is said, signs nobody out and is over by itself', () =>
       assert.deepEqual((await device.sessionCookies()).map((c) => c.value), [cookie.value], 'the cookie stays');
     });
 
-    await until('it is over', async () => (await page.goto(at(site.strict))).status() === 200);
-    assert.equal(where(page), site.strict);
-    // Unless the login that nobody answered was decided after all, in which case it has won.
+    // The form that got no answer is sent again. Whether the first delivery was decided in the end or not: it is one
+    // login, and so the newest.
+    await fillLogin(stranger.page, user);
+    await until('logins work again', async () => {
+      await stranger.page.getByLabel('Password').fill(user.password);
+      return (await submit(stranger.page, 'Sign in')).status() === 200;
+    });
+    assert.equal(where(stranger.page), '/');
+    const logins = (await auditOf(user)).filter((entry) => entry.action === 'login');
+    assert.equal(logins.length, 2, 'the first device, and the second one once');
     assert.equal((await sessionsOf(user)).length, 1);
+
+    // And the first device is told what happened, now that somebody knows.
+    await until('strict pages are decided again', async () => (await page.goto(at(site.strict))).status() === 200);
+    assert.match(await page.getByRole('status').innerText(), /on another device/i);
+  }));
+
+test('an outage that ends signs nobody out', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const { page } = await open();
+    await signIn(page, user, at(site.strict));
+    await withoutCoordinators(async () => assert.equal((await page.reload()).status(), 503));
+    await until('it is over', async () => {
+      await page.goto(at(site.strict));
+      return (await page.getByRole('link', { name: 'Try again' }).count()) === 0;
+    });
+    assert.equal(where(page), site.strict);
+    assert.match(await textOf(page), new RegExp(user.name));
   }));

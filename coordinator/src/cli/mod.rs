@@ -59,6 +59,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn command(command: Command, config: Config) -> anyhow::Result<()> {
+    if !matches!(command, Command::Serve { .. }) {
+        serve::watch();
+    }
     match command {
         Command::Serve { migrate } => serve::serve(config, migrate).await,
         Command::Migrate => deployment::migrate(&config).await,

@@ -4,11 +4,14 @@ use std::future::Future;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, registry};
 
 use super::deployment;
 use crate::app::App;
 use crate::config::{Config, LogConfig, LogFormat};
+use crate::feed::doubt::Watch;
 use crate::{http, tasks};
 
 pub(super) async fn serve(config: Config, migrate: bool) -> anyhow::Result<()> {
@@ -31,14 +34,21 @@ pub(super) async fn serve(config: Config, migrate: bool) -> anyhow::Result<()> {
     Ok(served?)
 }
 
+/// Logs as configured. What the server warns of is watched whatever the log shows: see [`Watch`].
 fn log(config: &LogConfig) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.filter).context("log.filter")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let set = match config.format {
-        LogFormat::Text => builder.with_ansi(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry().with(Watch).with(shown.with_ansi(false).with_filter(filter)).try_init(),
+        LogFormat::Json => registry().with(Watch).with(shown.json().flatten_event(true).with_filter(filter)).try_init(),
     };
     set.map_err(|error| anyhow::anyhow!("logs: {error}"))
+}
+
+/// The same for commands that log nothing: their commits can be in doubt too.
+pub(super) fn watch() {
+    // Only a second call could fail, and then the first one watches.
+    let _ = registry().with(Watch).try_init();
 }
 
 /// Resolves at the first SIGTERM or Ctrl-C.

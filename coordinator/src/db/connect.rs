@@ -54,13 +54,20 @@ pub async fn check_server(conn: &mut PgConnection) -> Result<(), RefusedServer> 
     // Set for the session, so that a reload of the server's configuration cannot weaken a connection in use.
     let set = sqlx::query!(
         r#"SELECT set_config('synchronous_commit', current_setting('synchronous_commit'), false) AS "level!",
-                  set_config('default_transaction_isolation', 'read committed', false)"#
+                  set_config('default_transaction_isolation', 'read committed', false),
+                  current_setting('synchronous_standby_names') <> '' AS "has_standby!""#
     )
     .fetch_one(&mut *conn)
     .await
     .map_err(DbError::from)?;
     if set.level == "off" {
         return Err(RefusedServer::SynchronousCommitOff);
+    }
+    if set.level == "local" && set.has_standby {
+        tracing::warn!(
+            "synchronous_commit = local does not wait for the synchronous standby: a failover can lose revocations, and \
+             a deposed primary goes on answering"
+        );
     }
     // Postgres 17 and later; it would cover COMMIT too.
     sqlx::query!(

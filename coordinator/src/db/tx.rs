@@ -6,6 +6,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::DbError;
+use crate::feed::doubt::Doubts;
 
 /// How often a transaction is tried before its conflict is passed on.
 const TRIES: u32 = 6;
@@ -118,9 +119,14 @@ struct CloseUnlessTold<'a> {
 }
 
 impl CloseUnlessTold<'_> {
-    async fn execute_commit(&mut self) -> Result<(), sqlx::Error> {
+    async fn execute_commit(&mut self) -> Result<(), DbError> {
         match &mut self.connection {
-            Some(connection) => sqlx::query!("COMMIT").execute(&mut ***connection).await.map(|_| ()),
+            Some(connection) => {
+                let doubts = Doubts::before();
+                sqlx::query!("COMMIT").execute(&mut ***connection).await?;
+                // Acknowledged, with a warning: a wait for the standby that somebody has cancelled.
+                doubts.after()
+            }
             None => Ok(()),
         }
     }

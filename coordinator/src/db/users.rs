@@ -189,3 +189,17 @@ pub async fn swap_hash(conn: &mut PgConnection, user: UserId, old: &str, new: &s
     .rows_affected();
     Ok(rows == 1)
 }
+
+/// Whether any user's hash was made with another pepper than the one of this fingerprint (`None`: than none at all).
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn any_with_other_pepper(conn: &mut PgConnection, fingerprint: Option<&str>) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM users WHERE password_hash LIKE '$argon2id$%,keyid=%'
+               AND ($1::text IS NULL OR position(',keyid=' || $1 || '$' IN password_hash) = 0)) AS "any!""#,
+        fingerprint
+    )
+    .fetch_one(conn)
+    .await?)
+}

@@ -163,6 +163,12 @@ impl Hasher {
         tokio::task::spawn_blocking(work).await.ok().flatten().ok_or(Failure::NotReady("hashing failed"))
     }
 
+    /// The fingerprint that hashes made with the pepper carry. `None`: there is no pepper.
+    #[must_use]
+    pub fn pepper_fingerprint(&self) -> Option<&str> {
+        self.0.live.key_id.as_deref()
+    }
+
     /// How many passwords have been checked since the start (of known and unknown users).
     #[must_use]
     pub fn evaluations(&self) -> u64 {

@@ -59,7 +59,7 @@ pub(super) struct Parsed {
 pub(super) struct Live {
     pub(super) params: Params,
     pub(super) pepper: Option<Secret>,
-    key_id: Option<String>,
+    pub(super) key_id: Option<String>,
 }
 
 impl Live {

@@ -144,3 +144,43 @@ async fn settings_change_all_or_none_and_within_bounds() {
     let mut conn = cluster.app.pool.acquire().await.unwrap();
     assert_eq!(edgekeep::db::settings::load(&mut conn).await.unwrap().receipt_staleness_ms, 9000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_with_the_wrong_pepper_does_not_start() {
+    let pepper = || Some(edgekeep::secrets::fresh().unwrap().to_string());
+    let cluster = Cluster::with(|config| config.secrets.pepper = pepper()).await;
+    cluster.user("ann", &[]).await;
+    cluster.signed_in("ann", "key-1").await;
+    edgekeep::App::start(cluster.config.clone()).await.unwrap_or_else(|error| panic!("{error}"));
+    for wrong in [None, pepper()] {
+        let mut config = cluster.config.clone();
+        config.secrets.pepper = wrong;
+        let Err(error) = edgekeep::App::start(config).await else { panic!("started") };
+        assert!(error.to_string().contains("pepper"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_login_gets_past_a_lowered_number_of_sessions() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    cluster.set(&[("sessions_per_user", "8")]).await;
+    let logins: Vec<_> = (0..6)
+        .map(|key| {
+            let app = cluster.app.clone();
+            tokio::spawn(
+                async move { edgekeep::login::login(&app, request("ann", PASSWORD, &format!("key-{key}"))).await },
+            )
+        })
+        .collect();
+    while cluster.number("SELECT count(*) FROM session").await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    cluster.set(&[("sessions_per_user", "1")]).await;
+    let now = cluster.number("SELECT count(*) FROM session").await;
+    for login in logins {
+        let _ = login.await.unwrap();
+    }
+    assert_eq!(now, 1);
+    assert_eq!(cluster.number("SELECT count(*) FROM session").await, 1);
+}

@@ -10,6 +10,7 @@ mod admin;
 mod attempts;
 mod clean_up;
 mod command_line;
+mod commits;
 mod guesses;
 mod login;
 mod support;

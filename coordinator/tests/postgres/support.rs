@@ -52,6 +52,11 @@ impl Database {
         Self { name, url }
     }
 
+    /// A connection to the server, apart from this database.
+    pub async fn server(&self) -> PgConnection {
+        PgConnection::connect_with(&server()).await.unwrap()
+    }
+
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect_with(&server().database(&self.name)).await.unwrap()
     }

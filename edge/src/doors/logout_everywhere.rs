@@ -3,12 +3,14 @@
 use std::rc::Rc;
 
 use edgekeep_shared::api::{LogoutEverywhereRequest, SignedOutAnswer};
+use edgekeep_shared::policy::RoutePolicy;
 use edgekeep_shared::problem::{Code, Problem};
 
 use super::shapes::SignedOut;
-use super::{client, form_key, is_browser, posted, preference_applied, wait_s};
+use super::{client, form_key, is_browser, posted, preference_applied, session, wait_s};
 use crate::coordinator::{self, Effort};
 use crate::forms::{MAX_NAME_BYTES, MAX_PASSWORD_BYTES};
+use crate::guard::Outcome;
 use crate::incoming::Incoming;
 use crate::keys::{self, Keys};
 use crate::pages::sign_in::SignOutEverywhere;
@@ -16,10 +18,16 @@ use crate::pages::{Notice, words};
 use crate::refuse::{self, Place};
 use crate::reply::Reply;
 
-/// `GET`: the form.
+/// `GET`: the form, with the name of whoever is signed in.
 pub async fn show(incoming: &Incoming, place: Place<'_>) -> Reply {
+    let (name, set_cookies) = match session::at_gate(incoming, RoutePolicy::SESSION).await {
+        Outcome::Allow(allowed) => (allowed.passage.identity.map(|identity| identity.name), allowed.set_cookies),
+        Outcome::Deny { set_cookies, .. } => (None, set_cookies),
+        Outcome::Unknown => (None, Vec::new()),
+    };
+    let form = SignOutEverywhere { username: name.as_deref().unwrap_or_default(), ..SignOutEverywhere::default() };
     match keys::ensure(incoming).await {
-        Some(keys) => page(incoming, &keys, 200, SignOutEverywhere::default()),
+        Some(keys) => page(incoming, &keys, 200, form).cookies(set_cookies),
         None => refuse::unavailable(place),
     }
 }

@@ -17,22 +17,21 @@ const SHAPE_CONTRAST = 3;
 const TOUCH_PX = 44;
 
 /**
- * Asserts all of it for the page that is open.
+ * Asserts all of it for the page that is open, in the colour scheme that is on. `what` says which, for the failure.
  * @param {import('playwright-core').Page} page
  */
-export async function assertGoodLooks(page, { touch = false } = {}) {
-  const here = new URL(page.url()).pathname;
+export async function assertGoodLooks(page, what, { touch = false } = {}) {
   const faults = [
     ...(await page.evaluate(structureFaults)),
     ...(await page.evaluate(contrastFaults, { TEXT_CONTRAST, SHAPE_CONTRAST })),
     ...(touch ? await page.evaluate(touchFaults, TOUCH_PX) : []),
     ...(await axeFaults(page)),
   ];
-  assert.deepEqual(faults, [], `on ${here}`);
+  assert.deepEqual(faults, [], `${what}: ${page.url()}`);
 }
 
 async function axeFaults(page) {
-  await page.evaluate(AXE);
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(AXE);
   const results = await page.evaluate(() =>
     window.axe.run(document, {
       runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],

@@ -32,7 +32,9 @@ pub fn run(environment: &Environment) -> Result<Count> {
     let tools = Tools::ensure(false)?;
     let browser = find_browser(&tools)?;
     let place = Environment::folder().join("browser");
-    let screenshots = place.join("screenshots");
+    let screenshots = paths::target().join("browser");
+    // Pictures of pages that are gone must not be taken for those of this run.
+    let _ = fs::remove_dir_all(&screenshots);
     fs::create_dir_all(&screenshots)?;
     let cluster = Cluster::start(Options {
         coordinators: 2,
@@ -60,7 +62,7 @@ pub fn run(environment: &Environment) -> Result<Count> {
 
 /// A Chromium that is here, or that can be brought here.
 fn find_browser(tools: &Tools) -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("EDGEKEEP_TEST_BROWSER") {
+    if let Some(path) = std::env::var_os("EDGEKEEP_TEST_BROWSER").or_else(|| std::env::var_os("CHROMIUM_PATH")) {
         return Ok(path.into());
     }
     if let Some(path) = installed().or_else(|| from_playwright(tools)) {

@@ -46,7 +46,7 @@ pub enum Suite {
     E2e,
     /// Chromium.
     Browser,
-    /// What people deploy: `wrangler deploy --dry-run`, and the example configuration for workerd.
+    /// What people deploy and copy: `wrangler deploy --dry-run`, configurations for workerd, the example workers.
     Deploy,
     /// The coordinator's container, built without a daemon, and run.
     Container,
@@ -105,14 +105,17 @@ fn whole(command: &mut std::process::Command) -> Result<Count> {
 }
 
 fn clippy() -> Result<Count> {
-    let mut count = Count::default();
-    // Default members: everything that runs on the host.
-    count += Count::of(command::run(command::cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"])));
     wasm::ensure_target()?;
-    let mut edge = command::cargo();
-    edge.args(["clippy", "--package", "edgekeep-edge", "--target", wasm::TARGET, "--profile", "edge"]);
-    edge.args(["--all-features", "--", "-D", "warnings"]);
-    count += Count::of(command::run(&mut edge));
+    let lint = |arguments: &[&str]| {
+        let mut cargo = command::cargo();
+        cargo.arg("clippy").args(arguments).args(["--", "-D", "warnings"]);
+        Count::of(command::run(&mut cargo))
+    };
+    // Default members are what runs on the host; of the edge, its tests do as well.
+    let mut count = lint(&["--all-targets"]);
+    count += lint(&["--package", "edgekeep-edge", "--tests"]);
+    count += lint(&["--package", "edgekeep-edge", "--target", wasm::TARGET, "--all-features"]);
+    count += lint(&["--package", "example-rust-worker", "--target", wasm::TARGET]);
     Ok(count)
 }
 

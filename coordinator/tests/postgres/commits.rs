@@ -1,0 +1,89 @@
+//! What becomes of an operation whose commit is never acknowledged.
+
+use std::time::Duration;
+
+use edgekeep::db::DbError;
+use edgekeep::failure::Failure;
+use edgekeep::login;
+use edgekeep_shared::problem::{Code, Reason};
+
+use crate::support::{Cluster, PASSWORD, failure, request};
+
+/// Makes `COMMIT` of what touches the table wait, as it would for a standby that does not answer.
+const SLOW_COMMIT: &str = "
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON session DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION slow();";
+const BREAK_IT: &str = "
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND query = 'COMMIT' AND state = 'active' AND pid <> pg_backend_pid()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_without_acknowledgement_is_unknown_and_its_retry_happens_once() {
+    let cluster = Cluster::with(|config| config.login.owner_deadline_ms = 2_000).await;
+    cluster.user("ann", &[]).await;
+    let first = cluster.signed_in("ann", "first").await;
+    cluster.execute(SLOW_COMMIT).await;
+    let interrupted = {
+        let app = cluster.app.clone();
+        tokio::spawn(async move { login::login(&app, request("ann", PASSWORD, "second")).await })
+    };
+    while cluster.number(BREAK_IT).await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let unknown = failure(interrupted.await.unwrap());
+    assert!(matches!(unknown, Failure::Database(DbError::CommitUnknown(_))), "{unknown}");
+    assert_eq!((unknown.problem().status, unknown.problem().code), (503, Code::Unavailable));
+    assert_eq!(cluster.reason(&first.token).await, None, "all or nothing: this time it was nothing");
+    cluster.execute("DROP TRIGGER slow ON session").await;
+    // The same key: it waits for the deadline of the delivery that is gone, then takes over.
+    let second = cluster.signed_in("ann", "second").await;
+    assert_eq!(cluster.reason(&first.token).await, Some(Reason::SignedInElsewhere));
+    assert_eq!(cluster.reason(&second.token).await, None);
+    assert_eq!(cluster.number("SELECT count(*) FROM attempt").await, 2);
+    assert_eq!(cluster.number("SELECT count(*) FROM ended_session").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone_is_not_a_wrong_password() {
+    let cluster = Cluster::with(|config| config.database.acquire_timeout_ms = 500).await;
+    cluster.user("ann", &[]).await;
+    let session = cluster.signed_in("ann", "first").await;
+    let name = cluster.database.name.clone();
+    let mut server = cluster.database.server().await;
+    for statement in [
+        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+    ] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut server).await.unwrap();
+    }
+    let gone = failure(cluster.login(request("ann", PASSWORD, "second")).await);
+    assert_eq!((gone.problem().status, gone.problem().code), (503, Code::Unavailable), "{gone}");
+    let gone = failure(cluster.logout(&[&session.token]).await);
+    assert_eq!(gone.problem().status, 503, "never `signed out` for a logout that nobody recorded");
+    let statement = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut server).await.unwrap();
+    cluster.signed_in("ann", "second").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_does_not_stop_its_login() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let mut blocker = cluster.database.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT FROM user_state FOR UPDATE").execute(&mut blocker).await.unwrap();
+    let delivery = {
+        let app = cluster.app.clone();
+        tokio::spawn(async move { login::login(&app, request("ann", PASSWORD, "key")).await })
+    };
+    while cluster.number("SELECT count(*) FROM attempt").await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    delivery.abort();
+    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+    while cluster.number("SELECT count(*) FROM session").await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    cluster.signed_in("ann", "key").await;
+    assert_eq!(cluster.app.hasher.evaluations(), 1);
+}
