@@ -337,6 +337,16 @@ pub fn valid_proofs(cookies: &str) -> Vec<String> {
     })
 }
 
+/// The proof that counts, if it is valid, and the name in it. Whether its session stands is not asked.
+#[must_use]
+pub fn counting_proof(cookies: &str) -> Option<(String, String)> {
+    let keys = state::with(|state| state.keys.clone())?;
+    match cookie::choose(cookies, &keys.ring, keys.site).chosen {
+        Chosen::Proof { value, token } => Some((value, token.claims().name.clone())),
+        Chosen::UnknownKey { .. } | Chosen::Nothing | Chosen::Invalid => None,
+    }
+}
+
 /// `Set-Cookie` values that clear every cookie of ours that a request presents, but this one.
 #[must_use]
 pub fn clear_all(cookies: &str, but: Option<&str>) -> Vec<String> {

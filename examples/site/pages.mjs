@@ -62,7 +62,7 @@ export function learned(claims) {
     ["Roles", claims.roles.length > 0 ? claims.roles.map(escape).join(", ") : "none"],
     ["Session", `<code>${escape(claims.sid)}</code>`],
     ["Password checked", claims.auth_time ? time(claims.auth_time) : "unknown"],
-    ["This statement holds until", time(claims.exp)],
+    ["Signature holds until", time(claims.exp)],
   ];
   const body = rows.map(([name, value]) => `<tr><th scope="row">${name}</th><td>${value}</td></tr>`).join("\n");
   return `<table><caption>What this site was told, signed by the edge</caption><tbody>${body}</tbody></table>`;

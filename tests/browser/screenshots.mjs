@@ -28,14 +28,15 @@ await made.catch(() => edgekeep(['user', 'passwd', ann.name], `${ann.password}\n
 const browser = await launch();
 try {
   await withDevices(browser, async (open) => {
-    const desk = await open({ viewport: { width: 1280, height: 800 }, colorScheme: 'light' });
+    const desk = await open({ viewport: { width: 1040, height: 640 }, colorScheme: 'light' });
     await desk.page.goto(door('/login'));
+    await desk.page.getByLabel('User name').fill(ann.name);
     await take(desk.page, 'login');
     await signIn(desk.page, ann, at(site.session));
     await take(desk.page, 'dashboard');
 
     // The other device takes over; this one is told why.
-    const phone = await open({ ...SIZES.phone, deviceScaleFactor: 1.5, colorScheme: 'dark' });
+    const phone = await open({ ...SIZES.phone, deviceScaleFactor: 1, colorScheme: 'dark' });
     await signIn(phone.page, ann, at(site.session));
     await desk.page.goto(at(site.strict));
     await desk.page.locator('[role=status]').waitFor();

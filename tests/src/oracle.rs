@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::http::{Kept, Request};
-use crate::{until, print_figure};
+use crate::{PATIENCE, print_figure};
 
 /// A pause between two requests of one thread, so that the machine keeps some time for everybody else.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -66,13 +66,25 @@ impl Probe {
     }
 
     /// Waits until every edge has answered with this status to a request sent after `from`.
+    ///
+    /// # Panics
+    /// If they do not in time; with what each said last.
+    #[track_caller]
     pub fn wait_for(&self, status: u16, from: Instant) {
-        until(&format!("every edge answers {status}"), || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             let records = lock(&self.records);
-            let says =
-                |edge| records.iter().rev().any(|r| r.edge == edge && r.status == status && r.sent > from);
-            (0..self.edges).all(says).then_some(())
-        });
+            let of = |edge: usize| records.iter().rev().filter(move |record| record.edge == edge);
+            if (0..self.edges).all(|edge| of(edge).any(|record| record.status == status && record.sent > from)) {
+                return;
+            }
+            if Instant::now() >= deadline {
+                let last: Vec<_> = (0..self.edges).map(|edge| of(edge).next()).collect();
+                panic!("not every edge answered {status}; the last answers, at {:?}: {last:#?}", Instant::now());
+            }
+            drop(records);
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Stops asking and gives what came of it.

@@ -90,7 +90,8 @@ impl Proxy {
         let accepting = shared.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                match accepting.lock().link {
+                let link = accepting.lock().link;
+                match link {
                     Link::Gone => return,
                     Link::Cut => drop(stream),
                     Link::Whole | Link::Silent => accepting.clone().connect(stream),

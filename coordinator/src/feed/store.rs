@@ -7,6 +7,7 @@
 //! - Pruning goes by database time only.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use edgekeep_shared::ids::UserId;
 use edgekeep_shared::position::Position;
@@ -131,19 +132,17 @@ impl Store {
     fn unseen<'s>(&'s self, unseen: Unseen<'s>, after: Option<Place>) -> Box<dyn Iterator<Item = Row> + 's> {
         let row = move |place: &Place| self.by_user.get(&place.1).copied();
         let later = move |place: &&Place| after.is_none_or(|after| **place > after);
+        // A page begins where the last one ended, without a walk over those before it.
+        let rest = || self.by_place.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
         match unseen {
-            Unseen::All => Box::new(self.by_place.iter().filter(later).filter_map(row)),
+            Unseen::All => Box::new(rest().filter_map(row)),
             Unseen::After(position) => {
                 let in_progress = position.xip.iter().flat_map(|xid| self.by_place.range((*xid, 0)..=(*xid, u64::MAX)));
                 let from = after.map_or((position.xmax, 0), |after| after.max((position.xmax, 0)));
                 Box::new(in_progress.chain(self.by_place.range(from..)).filter(later).filter_map(row))
             }
             Unseen::AfterInEpoch(position, epoch) => Box::new(
-                self.by_place
-                    .iter()
-                    .filter(later)
-                    .filter_map(row)
-                    .filter(move |row| !position.sees(row.feed_xid) || row.revision.epoch() > epoch),
+                rest().filter_map(row).filter(move |row| !position.sees(row.feed_xid) || row.revision.epoch() > epoch),
             ),
         }
     }

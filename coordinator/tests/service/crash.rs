@@ -62,7 +62,8 @@ impl Cluster {
         let child = self
             .command("postgres")
             .args(["-D", "data", "-p", &port, "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "autovacuum=off"])
-            .args(["-c", "checkpoint_timeout=1h"])
+            // Read only where `recovery.signal` asks for a recovery: nothing comes from an archive.
+            .args(["-c", "checkpoint_timeout=1h", "-c", "restore_command=false"])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -234,5 +235,39 @@ async fn without_its_synchronous_standby_a_primary_proves_nothing() {
     database.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
     database.number("SELECT pg_reload_conf()::int::bigint").await;
     until("ready again", || matches!(rig.feed.readiness(), Readiness::Ready { .. })).await;
+    drop(database);
+}
+
+/// A real new timeline, as after a promotion: the stopped server is recovered, which ends in a timeline of its own.
+#[tokio::test]
+async fn a_promoted_server_raises_the_epoch_by_itself_and_cursors_go_on() {
+    let mut cluster = Cluster::new().await;
+    cluster.start().await;
+    let database = Database::on(cluster.options()).await;
+    database.users(3).await;
+    let rig = Rig::start(&database).await;
+    let start = rig.load().await;
+    database.raise(1).await;
+    let old = rig.after(&start, 1_000).await;
+    assert_eq!((old.head.epoch, users(&old)), (1, vec![1]));
+
+    cluster.crash();
+    std::fs::write(cluster.folder.join("data/recovery.signal"), "").unwrap();
+    cluster.start().await;
+    until("the epoch was raised", || rig.feed.epoch() == Some(2)).await;
+    rig.ready().await;
+    assert_eq!(
+        database_again(&database).await.number("SELECT ('x' || timeline)::bit(32)::bigint FROM cluster").await,
+        2
+    );
+    let quiet = rig.after(&old, 300).await;
+    assert_eq!((quiet.head.epoch, users(&quiet)), (2, vec![]), "nothing is loaded again");
+    database.raise(2).await;
+    let new = rig.after(&quiet, 1_000).await;
+    assert_eq!(users(&new), [2]);
+    // Whatever the cursor of the old epoch claims to have seen of the new one's ids, it gets what is of the new epoch.
+    let mut claims_more = old.clone();
+    claims_more.head.to = new.head.to.clone();
+    assert_eq!(users(&rig.after(&claims_more, 0).await), [2]);
     drop(database);
 }

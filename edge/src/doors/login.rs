@@ -12,7 +12,7 @@ use edgekeep_shared::problem::{Code, Problem, Reason};
 use edgekeep_shared::return_to;
 
 use super::shapes::SignedIn;
-use super::{client, form_key, is_browser, posted, preference_applied, wait_s};
+use super::{client, form_key, is_browser, key_to_keep, posted, preference_applied, wait_s};
 use crate::coordinator::{self, Effort};
 use crate::forms::{self, MAX_NAME_BYTES, MAX_PASSWORD_BYTES};
 use crate::guard::{self, Outcome};
@@ -123,9 +123,7 @@ pub async fn sign_in(incoming: &Incoming, asker: Asker) -> Reply {
         }
         Err(error) => {
             let problem = error.into_problem();
-            // Nobody knows what became of it: sent once more, it must be the same login (G4).
-            let undecided = matches!(problem.code, Code::Unavailable | Code::LoginInFlight);
-            let form_key = fields.get("form_key").filter(|_| undecided).unwrap_or_default();
+            let form_key = key_to_keep(&problem, fields);
             refused(incoming, Some(&keys), asker, &problem, SignIn { form_key, ..again })
         }
     }
@@ -142,13 +140,7 @@ pub fn session_cookies(incoming: &Incoming, answer: &LoginAnswer) -> Vec<String>
 }
 
 /// A login that did not work: the problem for programs, the form again for people, with what is kept of it.
-fn refused(
-    incoming: &Incoming,
-    keys: Option<&Rc<Keys>>,
-    asker: Asker,
-    problem: &Problem,
-    again: SignIn<'_>,
-) -> Reply {
+fn refused(incoming: &Incoming, keys: Option<&Rc<Keys>>, asker: Asker, problem: &Problem, again: SignIn<'_>) -> Reply {
     let (true, Some(keys)) = (is_browser(asker), keys) else {
         let path_and_query = incoming.path_and_query();
         let place = super::Place { prefix: &incoming.config.prefix, path_and_query: &path_and_query, asker };

@@ -7,7 +7,7 @@ use edgekeep_shared::policy::RoutePolicy;
 use edgekeep_shared::problem::{Code, Problem};
 
 use super::shapes::SignedOut;
-use super::{client, form_key, is_browser, posted, preference_applied, session, wait_s};
+use super::{client, form_key, is_browser, key_to_keep, posted, preference_applied, session, wait_s};
 use crate::coordinator::{self, Effort};
 use crate::forms::{MAX_NAME_BYTES, MAX_PASSWORD_BYTES};
 use crate::guard::Outcome;
@@ -34,21 +34,23 @@ pub async fn show(incoming: &Incoming, place: Place<'_>) -> Reply {
 
 fn page(incoming: &Incoming, keys: &Keys, status: u16, form: SignOutEverywhere<'_>) -> Reply {
     let fresh = form_key::fresh(incoming, keys);
-    let html = SignOutEverywhere { prefix: &incoming.config.prefix, form_key: &fresh.key, ..form }.page();
+    let form_key = if form.form_key.is_empty() { fresh.key.as_str() } else { form.form_key };
+    let html = SignOutEverywhere { prefix: &incoming.config.prefix, form_key, ..form }.page();
     Reply::page(status, html).cookies(fresh.set_cookie)
 }
 
 /// `POST`: ends every session of the user.
 pub async fn sign_out(incoming: &Incoming, place: Place<'_>) -> Reply {
     let Some(keys) = keys::ensure(incoming).await else {
-        return refused(incoming, None, place, &coordinator::unavailable(), "");
+        return refused(incoming, None, place, &coordinator::unavailable(), SignOutEverywhere::default());
     };
     let posted = match posted(incoming).await {
         Ok(posted) => posted,
-        Err(problem) => return refused(incoming, Some(&keys), place, &problem, ""),
+        Err(problem) => return refused(incoming, Some(&keys), place, &problem, SignOutEverywhere::default()),
     };
     let fields = &posted.fields;
     let username = fields.get("username").unwrap_or_default();
+    let again = SignOutEverywhere { username, ..SignOutEverywhere::default() };
     let request = fields.required("username", MAX_NAME_BYTES).and_then(|username| {
         Ok(LogoutEverywhereRequest {
             username: username.to_owned(),
@@ -60,7 +62,7 @@ pub async fn sign_out(incoming: &Incoming, place: Place<'_>) -> Reply {
     });
     let request = match request {
         Ok(request) => request,
-        Err(problem) => return refused(incoming, Some(&keys), place, &problem, username),
+        Err(problem) => return refused(incoming, Some(&keys), place, &problem, again),
     };
     let effort = Effort::OPERATION.plus_s(request.wait_s);
     let answer: Result<SignedOutAnswer, _> =
@@ -75,14 +77,24 @@ pub async fn sign_out(incoming: &Incoming, place: Place<'_>) -> Reply {
             // The cookie stays: whose sessions ended is known by name only, and an ended one is refused anyway.
             preference_applied(reply, request.wait_s).header("Clear-Site-Data", "\"cache\"")
         }
-        Err(error) => refused(incoming, Some(&keys), place, &error.into_problem(), username),
+        Err(error) => {
+            let problem = error.into_problem();
+            let form_key = key_to_keep(&problem, fields);
+            refused(incoming, Some(&keys), place, &problem, SignOutEverywhere { form_key, ..again })
+        }
     }
 }
 
-fn refused(incoming: &Incoming, keys: Option<&Rc<Keys>>, place: Place<'_>, problem: &Problem, username: &str) -> Reply {
+fn refused(
+    incoming: &Incoming,
+    keys: Option<&Rc<Keys>>,
+    place: Place<'_>,
+    problem: &Problem,
+    again: SignOutEverywhere<'_>,
+) -> Reply {
     let (true, Some(keys)) = (is_browser(place.asker), keys) else { return refuse::problem(place, problem) };
     let failed = problem.code == Code::InvalidCredentials;
     let notice = Some(Notice::bad(words::about(problem)));
-    let form = SignOutEverywhere { notice, username, failed, ..SignOutEverywhere::default() };
-    page(incoming, keys, problem.status, form).retry_after(problem.retry_after_s)
+    page(incoming, keys, problem.status, SignOutEverywhere { notice, failed, ..again })
+        .retry_after(problem.retry_after_s)
 }

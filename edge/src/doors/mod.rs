@@ -122,6 +122,13 @@ fn wait_s(incoming: &Incoming) -> Option<u32> {
     incoming.header("Prefer").as_deref().and_then(crate::negotiate::wait_s)
 }
 
+/// The key that a form comes back with when nobody knows what became of it: sent once more, it must be the same
+/// operation (G4). Empty for a new key.
+fn key_to_keep<'a>(problem: &Problem, fields: &'a Fields) -> &'a str {
+    let undecided = matches!(problem.code, Code::Unavailable | Code::LoginInFlight);
+    fields.get("form_key").filter(|_| undecided).unwrap_or_default()
+}
+
 /// What the coordinator is told about the client.
 fn client(incoming: &Incoming) -> edgekeep_shared::api::Client {
     let address = incoming.config.client_address_header.as_deref().and_then(|name| incoming.header(name));

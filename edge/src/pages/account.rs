@@ -221,7 +221,9 @@ mod tests {
         assert_eq!(page(Wrong::Nothing).matches("aria-invalid").count(), 0);
         let current = page(Wrong::Current);
         assert_eq!(current.matches("aria-invalid").count(), 1);
-        assert!(current.contains("required maxlength=\"4096\" aria-invalid=\"true\" aria-describedby=\"notice\" autofocus"));
+        assert!(
+            current.contains("required maxlength=\"4096\" aria-invalid=\"true\" aria-describedby=\"notice\" autofocus")
+        );
         assert_eq!(page(Wrong::New).matches("aria-invalid").count(), 2);
     }
 }

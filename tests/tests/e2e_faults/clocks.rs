@@ -12,7 +12,7 @@ const HOUR_S: i64 = 3_600;
 #[test]
 fn an_edge_with_its_clock_an_hour_off_behaves_the_same() {
     let mut world = world("hour", 2);
-    world.edgekeep(&["settings", "set", "proof_life_ms", "2000"], "");
+    world.edgekeep(&["settings", "set", "proof_life_ms=2000"], "");
     let right = world.add_edge(|_| ());
     let (ahead, _ahead_clock) = world.add_edge_with_clock(HOUR_S, |_| ());
     let (behind, _behind_clock) = world.add_edge_with_clock(-HOUR_S, |_| ());

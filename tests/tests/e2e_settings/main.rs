@@ -46,7 +46,7 @@ fn world_with(settings: &[(&str, &str)]) -> MutexGuard<'static, World> {
         let wanted = settings.iter().find(|(other, _)| *other == name).map_or(default, |(_, value)| value);
         let known = sql.rows(&format!("SELECT {name} FROM settings"));
         if known[0][0] != wanted {
-            world.edgekeep(&["settings", "set", name, wanted], "");
+            world.edgekeep(&["settings", "set", &format!("{name}={wanted}")], "");
         }
     }
     assert!(settings.iter().all(|(name, _)| DEFAULTS.iter().any(|(known, _)| known == name)));

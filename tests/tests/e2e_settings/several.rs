@@ -58,7 +58,7 @@ fn lowering_the_number_ends_the_oldest_excess() {
     let world = world_with(&[("sessions_per_user", "2")]);
     let user = world.user("lower");
     let (mut old, mut new) = (world.login(0, &user), world.login(1, &user));
-    world.edgekeep(&["settings", "set", "sessions_per_user", "1"], "");
+    world.edgekeep(&["settings", "set", "sessions_per_user=1"], "");
     assert_eq!(world.sessions_of(&user), 1);
     for edge in world.edges() {
         until("the older one is over", || (old.session(*edge).0 == 401).then_some(()));
