@@ -5,6 +5,7 @@ import { after, before, test } from 'node:test';
 
 import { launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
 import { at, door, edgekeepJson, endpoints, newPassword, newUser, sessionsOf, site, until, withSetting } from './support/cluster.mjs';
+import { untilFocused } from './support/looks.mjs';
 
 let browser;
 before(async () => (browser = await launch()));
@@ -29,6 +30,12 @@ test('it says who, since when and with what, and needs a session', () =>
     const [session] = (await sessionsOf(user)).map((item) => Date.parse(item.authenticated_at));
     assert.ok(Math.abs(Date.parse(since) - session) < 1_000, `${since}`);
     await picture(page, 'flow-account');
+
+    // Whoever is signed in need not type their name again to sign out everywhere.
+    await page.getByRole('link', { name: 'Sign out everywhere' }).click();
+    await page.waitForURL(door('/logout-everywhere'));
+    assert.equal(await page.getByLabel('User name').inputValue(), user.name);
+    await untilFocused(page, 'Password');
   }));
 
 test('a changed password makes a new session and ends all others', () =>

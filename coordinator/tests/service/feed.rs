@@ -276,36 +276,3 @@ async fn reads_use_the_index() {
     .unwrap();
     assert!(plan.iter().any(|line| line.contains("user_state_feed")), "{plan:#?}");
 }
-
-/// Prints what a large feed costs: run it with `--ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn half_a_million_entries() {
-    let database = Database::fresh().await;
-    database.users(500_000).await;
-    database
-        .sql("UPDATE user_state SET revision = 1, needed_until = now() + interval '1 hour', feed_xid = pg_current_xact_id()::text::bigint")
-        .await;
-    database.sql("VACUUM ANALYZE user_state").await;
-    let config = edgekeep::config::FeedConfig { page_entries: 8_192, ..feed_config() };
-    let began = Instant::now();
-    let rig = Rig::start_unready(&database, config, 100);
-    rig.ready().await;
-    println!("read in full: {:?}", began.elapsed());
-    let began = Instant::now();
-    let pages = pages(&rig, None).await;
-    let entries: usize = pages.iter().map(|page| page.entries.len()).sum();
-    println!("{entries} entries in {} pages: {:?}", pages.len(), began.elapsed());
-    let (mut at, mut slowest) = (pages.last().unwrap().clone(), Duration::ZERO);
-    for user in 1..=20 {
-        database.raise(user).await;
-        rig.feed.poke();
-        let began = Instant::now();
-        at = rig.after(&at, 1_000).await;
-        slowest = slowest.max(began.elapsed());
-        assert_eq!(users(&at), [user]);
-    }
-    println!("slowest of 20 changes: {slowest:?}");
-    let memory = std::fs::read_to_string("/proc/self/status").unwrap();
-    println!("{}", memory.lines().find(|line| line.starts_with("VmRSS")).unwrap());
-}

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use edgekeep_tests::client::Client;
 use edgekeep_tests::shape::assert_problem;
 use edgekeep_tests::until;
 
@@ -12,7 +11,8 @@ use crate::{accepts, assert_failed_closed, probe, world};
 fn without_the_database_edges_go_on_for_the_bound_then_say_so_and_recover_by_themselves() {
     let mut world = world("away", 2);
     let edges = [world.add_edge(|_| ()), world.add_edge(|_| ())];
-    let (user, client) = world.someone("away");
+    let (_, client) = world.someone("away");
+    let (user, leaving) = world.someone("leaving");
     for crash in [false, true] {
         for edge in edges {
             accepts(&world, edge, &client);
@@ -28,10 +28,7 @@ fn without_the_database_edges_go_on_for_the_bound_then_say_so_and_recover_by_the
             assert_problem(&client.steal().get(world.edge(edge), "/strict"), 503, "unavailable");
             assert_problem(&client.steal().get(world.edge(edge), "/dashboard"), 503, "unavailable");
         }
-        assert_problem(&Client::new().login(world.edge(0), &user), 503, "unavailable");
-        let logout = client.steal().logout(world.edge(1));
-        assert_problem(&logout, 503, "unavailable");
-        assert_eq!(logout.header("Set-Cookie"), None, "the cookie stays");
+        crate::assert_operations_unavailable(&world, edges[1], &user, &leaving);
         // A public page needs nobody.
         assert_eq!(client.steal().get(world.edge(0), "/").status, 200);
         let back = Instant::now();

@@ -14,20 +14,15 @@ fn an_edge_that_is_cut_off_refuses_within_the_bound_and_recovers_by_itself() {
     let mut world = world("cut", 1);
     let (edge, links) = world.add_edge_behind_proxies(&[0]);
     let (_, client) = world.someone("cut");
+    let (user, leaving) = world.someone("leaving");
     for silent in [false, true] {
         accepts(&world, edge, &client);
         let probe = probe(&world, &[edge], &client);
         let cut = Instant::now();
         if silent { links[0].silence() } else { links[0].cut() }
         probe.wait_for(503, cut);
-        // A login has nobody to ask, and says so.
-        let user = world.user("nobody");
-        assert_problem(&Client::new().login(world.edge(edge), &user), 503, "unavailable");
+        crate::assert_operations_unavailable(&world, edge, &user, &leaving);
         assert_problem(&client.steal().get(world.edge(edge), "/strict"), 503, "unavailable");
-        // A logout whose outcome is unknown keeps the cookie.
-        let logout = client.steal().logout(world.edge(edge));
-        assert_problem(&logout, 503, "unavailable");
-        assert_eq!(logout.header("Set-Cookie"), None);
         let mended = Instant::now();
         links[0].mend();
         probe.wait_for(200, mended);

@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 
 use edgekeep_tests::client::Client;
 use edgekeep_tests::oracle::{Probe, Report};
+use edgekeep_tests::shape::assert_problem;
 use edgekeep_tests::until;
 use edgekeep_tests::world::World;
+use xtask::state::User;
 
 /// A cluster whose bound is two seconds, so that waiting for it is short. It has no edges yet.
 fn world(name: &str, coordinators: usize) -> World {
@@ -64,4 +66,18 @@ fn assert_failed_closed(what: &str, report: &Report, cut: Instant, until: Instan
         assert_eq!(record.status, 503, "{what}: {record:?}");
         assert!(record.retry_after && !record.set_cookie, "{what}: {record:?}");
     }
+}
+
+/// Signing in and out has nobody to ask, and says so. Whether the logout has happened nobody knows (it may yet), so the
+/// cookie stays; do not count on that session any more.
+fn assert_operations_unavailable(world: &World, edge: usize, user: &User, leaving: &Client) {
+    let address = world.edge(edge);
+    std::thread::scope(|scope| {
+        let login = scope.spawn(|| Client::new().login(address, user));
+        let logout = scope.spawn(|| leaving.steal().logout(address));
+        for refused in [login.join().unwrap(), logout.join().unwrap()] {
+            assert_problem(&refused, 503, "unavailable");
+            assert_eq!(refused.header("Set-Cookie"), None);
+        }
+    });
 }

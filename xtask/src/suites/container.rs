@@ -357,15 +357,20 @@ fn lifecycle(image: &Image, database: &Database, place: &Path) -> Result<()> {
     let process = inside(&part)?;
     let user = image.configuration["User"].as_str().unwrap_or_default();
     let user = user.split(':').next().unwrap_or_default();
-    let owner = status_line(process, "Uid:")?;
-    ensure!(owner.split_whitespace().all(|id| id == user), "it runs as {owner}, not as {user}");
+    let ids = user_ids(process)?;
+    ensure!(ids.iter().all(|id| id.to_string() == user), "it runs as {ids:?}, not as {user}");
     stop(&mut part, process)
 }
 
 /// Asks it to stop as an engine does, and waits.
 fn stop(part: &mut Part, process: i32) -> Result<()> {
-    let pid = Pid::from_raw(process).context("no process")?;
-    kill_process(pid, Signal::TERM).context("it ended by itself")?;
+    if rustix::process::geteuid().is_root() {
+        let pid = Pid::from_raw(process).context("no process")?;
+        kill_process(pid, Signal::TERM).context("it ended by itself")?;
+    } else {
+        // It belongs to one of our subordinate ids, not to us.
+        command::output(Command::new("buildah").args(["unshare", "kill", "-s", "TERM", &process.to_string()]), "")?;
+    }
     let began = Instant::now();
     while part.ended().is_none() {
         ensure!(began.elapsed() < Duration::from_secs(10), "it does not stop on SIGTERM:\n{}", part.log_tail(4000));
@@ -395,10 +400,21 @@ fn inside(part: &Part) -> Result<i32> {
     bail!("there is no coordinator in the container:\n{}", part.log_tail(4000))
 }
 
-fn status_line(process: i32, name: &str) -> Result<String> {
-    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-    Ok(line.trim().to_owned())
+/// The user ids of a process (real, effective, saved, of the file system), as the container sees them.
+fn user_ids(process: i32) -> Result<Vec<u32>> {
+    let numbers = |line: &str| line.split_whitespace().map(str::parse::<u32>).collect::<Result<Vec<u32>, _>>();
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).context("a process without user ids")?;
+    // What a plain user starts is mapped: each line says first inside, first outside, how many.
+    let map = fs::read_to_string(format!("/proc/{process}/uid_map"))?;
+    let map = map.lines().map(numbers).collect::<Result<Vec<_>, _>>()?;
+    let inside = |id: u32| {
+        map.iter().find_map(|range| match range[..] {
+            [inside, outside, count] => id.checked_sub(outside).filter(|nth| *nth < count).map(|nth| inside + nth),
+            _ => None,
+        })
+    };
+    numbers(line)?.into_iter().map(|id| inside(id).with_context(|| format!("user {id} is not mapped"))).collect()
 }
 
 fn configuration(database_url: &str) -> Result<String> {
