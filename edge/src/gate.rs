@@ -8,7 +8,7 @@ use std::rc::Rc;
 use edgekeep_shared::cookie::COOKIE_PREFIX;
 use edgekeep_shared::gate::{Denial, How, Identity};
 use edgekeep_shared::path;
-use edgekeep_shared::policy::Matched;
+use edgekeep_shared::policy::{Access, Matched};
 use edgekeep_shared::problem::{Code, Problem};
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue};
@@ -76,6 +76,9 @@ impl Gate {
                 return deny(Problem::new(Code::MethodNotAllowed, "The route policy does not list this method."));
             }
         };
+        if let Some(problem) = incoming.cookie_problem().filter(|_| route.access != Access::Public) {
+            return deny(problem);
+        }
         let guard = Guard::new(route);
         let outcome = match guard.look(&incoming.cookies) {
             Step::Done(outcome) => outcome,

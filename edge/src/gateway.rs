@@ -1,8 +1,8 @@
 //! From the gate to the origin and back: bodies are never touched, headers are.
 //!
 //! On the way in every spelling of our identity headers is stripped and ours are set; our cookies are
-//! removed. On the way out the origin cannot set a cookie of ours, and what a session was needed for is
-//! stored by nobody unless the origin says otherwise.
+//! removed. On the way out the origin cannot set a cookie of ours, and what was made for somebody who is signed in
+//! is stored by nobody, unless it is public and the origin says otherwise.
 
 use std::rc::Rc;
 
@@ -22,6 +22,8 @@ use crate::state;
 
 /// How far back the assertion's `nbf` lies, so that an origin whose clock is a little behind accepts it.
 const NOT_BEFORE_SLACK_S: u64 = 5;
+/// Headers that some caches obey before `Cache-Control` (RFC 9213 and its forerunners).
+const FOR_SHARED_CACHES: [&str; 3] = ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Surrogate-Control"];
 
 /// Sends an allowed request to the origin. `gated` says that a session was needed.
 ///
@@ -42,7 +44,7 @@ pub async fn forward(
         }
         OriginAddress::Url(_) => js::send(&request).await?,
     };
-    answer(response, &allowed.set_cookies, gated)
+    answer(response, allowed, gated)
 }
 
 /// The request as the origin sees it.
@@ -154,16 +156,28 @@ fn assertion_for(origin: &Origin, allowed: &Allowed, who: &Identity) -> Rc<str> 
     token
 }
 
+/// The origin's `Cache-Control` gives way to `no-store` (design 2.1, 2.4): always where a cookie of ours is set or a
+/// session was needed; on a public route for somebody who is known, unless the origin says something itself.
+fn gives_way(theirs: Option<&str>, sets_cookies: bool, gated: bool, known: bool) -> bool {
+    match theirs {
+        Some(theirs) if theirs.trim().eq_ignore_ascii_case("no-store") => false,
+        Some(_) => sets_cookies || gated,
+        None => sets_cookies || gated || known,
+    }
+}
+
 /// The origin's answer as the client sees it: the same object, unless something has to be changed.
-fn answer(response: Response, set_cookies: &[String], gated: bool) -> Result<Response, JsFailure> {
+fn answer(response: Response, allowed: &Allowed, gated: bool) -> Result<Response, JsFailure> {
     // A switched protocol has no body and takes no changes.
     if response.status() == 101 {
         return Ok(response);
     }
     let headers = response.headers();
     let strip_theirs = headers.has("Set-Cookie")? && js::set_cookies(&headers).iter().any(|cookie| sets_ours(cookie));
-    let unsaid = gated && !headers.has("Cache-Control")?;
-    if set_cookies.is_empty() && !strip_theirs && !unsaid {
+    let (set_cookies, known) = (&allowed.set_cookies, allowed.passage.identity.is_some());
+    let theirs = headers.get("Cache-Control")?;
+    let gives_way = gives_way(theirs.as_deref(), !set_cookies.is_empty(), gated, known);
+    if set_cookies.is_empty() && !strip_theirs && !gives_way {
         return Ok(response);
     }
     // The original as "init" keeps status, headers and encoding; the body is handed on as it is.
@@ -172,8 +186,11 @@ fn answer(response: Response, set_cookies: &[String], gated: bool) -> Result<Res
     if strip_theirs {
         strip_set_cookies(&headers)?;
     }
-    if unsaid || !set_cookies.is_empty() {
+    if gives_way || !set_cookies.is_empty() {
         headers.set("Cache-Control", "no-store")?;
+        for name in FOR_SHARED_CACHES {
+            headers.delete(name)?;
+        }
     }
     for cookie in set_cookies {
         headers.append("Set-Cookie", cookie)?;
@@ -203,6 +220,18 @@ fn sets_ours(set_cookie: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_made_for_somebody_is_stored_by_nobody() {
+        let public = Some("public, max-age=600");
+        assert!(gives_way(public, false, true, true), "a session was needed");
+        assert!(gives_way(public, true, false, false), "a cookie of ours is set");
+        assert!(gives_way(None, false, true, true));
+        assert!(gives_way(None, false, false, true), "public, for somebody who is known");
+        assert!(!gives_way(public, false, false, true), "public, and the origin says so");
+        assert!(!gives_way(None, false, false, false), "public, for anybody");
+        assert!(!gives_way(Some("No-Store"), true, true, true), "it says so already");
+    }
 
     #[test]
     fn what_a_client_may_not_bring_goes() {

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use edgekeep_shared::problem::{Code, Problem};
 use web_sys::{Headers, Request};
 
 use crate::config::Config;
@@ -10,7 +11,7 @@ use crate::js::Context;
 use crate::negotiate::{Audience, Signs};
 use crate::{csrf, forms};
 
-/// The longest `Cookie` header that is looked at, in bytes; browsers send less.
+/// The longest `Cookie` header that is looked at, in bytes; browsers send less, unless a site fills their jar.
 const MAX_COOKIE_BYTES: usize = 32 * 1024;
 /// The longest value of any other header that decides something, in bytes.
 const MAX_HEADER_BYTES: usize = 2 * 1024;
@@ -33,8 +34,10 @@ pub struct Incoming {
     pub path: String,
     /// The query without its question mark; empty without one.
     pub query: String,
-    /// The `Cookie` header; empty without one.
+    /// The `Cookie` header; empty without one, and where it is too long to be looked at.
     pub cookies: String,
+    /// The `Cookie` header was not looked at. A session that stands may be in it, so nobody may say that there is none.
+    pub cookies_too_long: bool,
     /// Ties together the logs of edge, coordinator and origin.
     pub request_id: String,
 }
@@ -57,13 +60,14 @@ impl Incoming {
         let url = request.url();
         let (target, path, query) = split_url(&url);
         let headers = request.headers();
-        let cookies = header_of(&headers, "Cookie", MAX_COOKIE_BYTES).unwrap_or_default();
+        let (cookies, cookies_too_long) = cookies_of(headers.get("Cookie").ok().flatten());
         Self {
             method: request.method(),
             target: target.to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
             cookies,
+            cookies_too_long,
             request_id,
             request,
             headers,
@@ -76,6 +80,15 @@ impl Incoming {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<String> {
         header_of(&self.headers, name, MAX_HEADER_BYTES)
+    }
+
+    /// Why nothing can be said about the session of this request, if its cookies were not looked at.
+    #[must_use]
+    pub fn cookie_problem(&self) -> Option<Problem> {
+        let detail = || {
+            format!("The Cookie header has more than {MAX_COOKIE_BYTES} bytes. Delete some of this site's cookies, then try again.")
+        };
+        self.cookies_too_long.then(|| Problem::new(Code::TooLarge, detail()))
     }
 
     /// It came over TLS, as far as this worker can see.
@@ -147,13 +160,28 @@ pub struct Asker {
     pub navigates: bool,
 }
 
+/// The `Cookie` header as it is looked at, and whether it was too long for that.
+fn cookies_of(header: Option<String>) -> (String, bool) {
+    match header {
+        Some(cookies) if cookies.len() > MAX_COOKIE_BYTES => (String::new(), true),
+        cookies => (cookies.unwrap_or_default(), false),
+    }
+}
+
 fn header_of(headers: &Headers, name: &str, max_bytes: usize) -> Option<String> {
     headers.get(name).ok().flatten().filter(|value| value.len() <= max_bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::split_url;
+    use super::{MAX_COOKIE_BYTES, cookies_of, split_url};
+
+    #[test]
+    fn cookies_that_were_not_looked_at_are_not_no_cookies() {
+        assert_eq!(cookies_of(None), (String::new(), false));
+        assert_eq!(cookies_of(Some("a=1".to_owned())), ("a=1".to_owned(), false));
+        assert_eq!(cookies_of(Some("x".repeat(MAX_COOKIE_BYTES + 1))), (String::new(), true));
+    }
 
     #[test]
     fn urls_fall_apart() {

@@ -46,6 +46,9 @@ pub fn handle(request: Request, env: JsValue, context: JsValue) -> JsValue {
         }
     };
     if let Some(door) = incoming.door(&decoded).map(str::to_owned) {
+        if let Some(problem) = incoming.cookie_problem() {
+            return refusal(&incoming, |place| refuse::problem(place, &problem));
+        }
         return future_to_promise(async move {
             let reply = doors::open(&incoming, &door).await;
             Ok(respond::response(&reply, incoming.https(), incoming.method == "HEAD"))
@@ -60,6 +63,9 @@ pub fn handle(request: Request, env: JsValue, context: JsValue) -> JsValue {
         }
     };
     let gated = route.access != Access::Public;
+    if let Some(problem) = incoming.cookie_problem().filter(|_| gated) {
+        return refusal(&incoming, |place| refuse::problem(place, &problem));
+    }
     let guard = Guard::new(route);
     match guard.look(&incoming.cookies) {
         Step::Done(Outcome::Allow(allowed)) => {

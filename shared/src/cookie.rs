@@ -70,13 +70,19 @@ pub fn presented(header: &str) -> Vec<Presented<'_>> {
     ours
 }
 
+/// The pair holds one of our cookies, wherever in it. A proxy or the platform may have joined two `Cookie` headers with a
+/// comma; then ours stands in what looks like another one's value, and must not reach the origin all the same.
+fn holds_ours(pair: &str) -> bool {
+    pair.as_bytes().windows(COOKIE_PREFIX.len()).any(|part| part.eq_ignore_ascii_case(COOKIE_PREFIX.as_bytes()))
+}
+
 /// The header without our cookies and their look-alikes: what the origin may see. `None` if nothing is left.
 #[must_use]
 pub fn strip(header: &str) -> Option<String> {
     let mut kept = String::with_capacity(header.len());
     for pair in pairs(header) {
         // A nameless cookie (`=__Host-…`, CVE-2022-31629) may be read as a named one further on.
-        if looks_like_ours(pair.split_once('=').map_or(pair, |(name, _)| name)) || looks_like_ours(pair) {
+        if holds_ours(pair) {
             continue;
         }
         if !kept.is_empty() {

@@ -1,7 +1,8 @@
 //! Which request headers a client may never bring to the origin (design 2.4).
 //!
-//! Origins read headers in many spellings: CGI turns `-` into `_`, some frameworks turn `.` and `_`
-//! into `-`, and case never counts. Every spelling of ours is therefore stripped.
+//! Origins read headers in many spellings: CGI turns `-` into `_` (some servers do so with every character that is
+//! not a letter or digit), some frameworks turn `.` and `_` into `-`, and case never counts. Every spelling of ours is
+//! therefore stripped.
 
 /// Start of every identity header's name.
 pub const PREFIX: &str = "Edgekeep-";
@@ -33,7 +34,7 @@ const OVERRIDES: [&str; 7] = [
 #[must_use]
 pub fn is_stripped(name: &str) -> bool {
     let folded: String =
-        name.chars().map(|c| if matches!(c, '_' | '.' | ' ') { '-' } else { c.to_ascii_lowercase() }).collect();
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     folded.starts_with("edgekeep-") || folded == "edgekeep" || OVERRIDES.contains(&folded.as_str())
 }
 
@@ -65,6 +66,11 @@ mod tests {
             "edgekeep.roles",
             "Edgekeep_Assertion",
             "edgekeep-anything",
+            "Edgekeep!User",
+            "edgekeep~roles",
+            "Edgekeep+Assertion",
+            "edgekeep|user",
+            "X*HTTP*Method*Override",
             "X-HTTP-Method-Override",
             "x_original_url",
             "X-Rewrite-Url",

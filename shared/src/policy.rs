@@ -135,9 +135,10 @@ impl Policy {
         }
         // Derived order: Literal < Any < Rest. A longer pattern of equal start goes first.
         routes.sort_by(|a, b| most_specific_first(&a.pattern, &b.pattern));
-        for pair in routes.windows(2).filter(|pair| same_shape(&pair[0].pattern, &pair[1].pattern)) {
-            if Self::overlap(&pair[0], &pair[1]) {
-                return Err(PolicyError(format!("`{}` stands twice for the same method", shown(&pair[0].pattern))));
+        for (at, route) in routes.iter().enumerate() {
+            let same = routes[at + 1..].iter().take_while(|other| same_shape(&route.pattern, &other.pattern));
+            if same.into_iter().any(|other| Self::overlap(route, other)) {
+                return Err(PolicyError(format!("`{}` stands twice for the same method", shown(&route.pattern))));
             }
         }
         Ok(Self { routes })
@@ -333,6 +334,11 @@ mod tests {
             (r#"{"routes":[{"path":"/a","methods":["get"],"access":"public"}]}"#, "`get`"),
             (
                 r#"{"routes":[{"path":"/a","access":"public"},{"path":"/a/","methods":["GET"],"access":"session"}]}"#,
+                "twice",
+            ),
+            (
+                r#"{"routes":[{"path":"/a","methods":["GET"],"access":"public"},{"path":"/a","methods":["POST"],"access":"session"},
+                    {"path":"/a","methods":["GET"],"access":"session"}]}"#,
                 "twice",
             ),
             (r#"{"routes":[{"path":"/a","access":"public","max_staleness_ms":0}]}"#, "neither"),

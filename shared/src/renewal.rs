@@ -18,7 +18,7 @@ pub struct SessionTimes {
 /// The lifetimes in force, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// Life of a proof.
+    /// Life of a proof; half of the idle timeout if that is shorter.
     pub proof_life_ms: u64,
     /// Idle timeout of a session.
     pub idle_timeout_ms: u64,
@@ -50,14 +50,16 @@ impl Lifetimes {
 
     fn times(&self, now_ms: u64, expires_at_ms: u64) -> SessionTimes {
         let idle_expires_at_ms = now_ms.saturating_add(self.idle_timeout_ms).min(expires_at_ms);
-        let proof_until_ms = now_ms.saturating_add(self.proof_life_ms).min(idle_expires_at_ms);
+        // Edges renew when a proof is over: half of the idle time must be left then, or who is active would be idle.
+        let proof_life_ms = self.proof_life_ms.min(self.idle_timeout_ms / 2);
+        let proof_until_ms = now_ms.saturating_add(proof_life_ms).min(idle_expires_at_ms);
         SessionTimes { proof_until_ms, idle_expires_at_ms, expires_at_ms }
     }
 
     /// Decides about a new proof of a session with these times.
     ///
-    /// Idle time counts from the last renewal that wrote; activity is therefore noticed to half a proof's life, and a
-    /// session ends early rather than late. A mere read never moves an expiry.
+    /// Idle time counts from the last renewal that wrote, and a proof that is still good is not renewed: activity is
+    /// therefore noticed to a proof's life, and a session ends early rather than late. A mere read never moves an expiry.
     #[must_use]
     pub fn renew(&self, row: SessionTimes, now_ms: u64) -> Renewal {
         if is_expired(&row, now_ms) {
@@ -106,6 +108,19 @@ mod tests {
         let last = SessionTimes { proof_until_ms: 10_000, ..late };
         assert_eq!(LIVES.renew(last, 9_990), Renewal::SignUpTo { renew_after_ms: 10_000 });
         assert_eq!(LIVES.renew(last, 10_000), Renewal::Expired);
+    }
+
+    #[test]
+    fn whoever_renews_when_the_proof_is_over_is_not_idle() {
+        for idle_timeout_ms in [300, 299, 350, 100] {
+            let lives = Lifetimes { idle_timeout_ms, ..LIVES };
+            let (mut row, mut now_ms) = (lives.of_new_session(0), 0);
+            while now_ms < 5_000 {
+                now_ms = row.proof_until_ms + 1;
+                let Renewal::Raise(raised) = lives.renew(row, now_ms) else { panic!("{idle_timeout_ms} at {now_ms}") };
+                row = raised;
+            }
+        }
     }
 
     #[test]

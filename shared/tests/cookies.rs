@@ -95,6 +95,8 @@ fn look_alikes_are_not_ours_and_do_not_reach_the_origin() {
     }
     assert_eq!(strip(&format!("a=1; {value}; b=2; ={value}; __host-edgekeep-1=x; c")), Some("a=1; b=2; c".into()));
     assert_eq!(strip(&value), None);
+    let joined = format!("a=1, {value}; b=2");
+    assert_eq!(strip(&joined), Some("b=2".into()), "two Cookie headers joined by a comma");
     assert_eq!(strip("a=1;b=2 ; "), Some("a=1; b=2".into()));
 }
 

@@ -4,7 +4,18 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
-import { at, door, edgekeepJson, endpoints, newPassword, newUser, sessionsOf, site, until, withSetting } from './support/cluster.mjs';
+import {
+  at,
+  door,
+  edgekeepJson,
+  endpoints,
+  newPassword,
+  newUser,
+  sessionsOf,
+  site,
+  until,
+  withSetting,
+} from './support/cluster.mjs';
 import { untilFocused } from './support/looks.mjs';
 
 let browser;

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
-import { at, door, endpoints, newUser, sessionsOf, site, until, withSetting } from './support/cluster.mjs';
+import { at, door, edgekeep, endpoints, newUser, sessionsOf, site, until, withSetting } from './support/cluster.mjs';
 
 let browser;
 before(async () => (browser = await launch()));
@@ -115,7 +115,8 @@ test('where more sessions are allowed, the account page lists them and ends the 
       const user = await newUser();
       const phone = await open({
         userAgent:
-          'Mozilla/5.0 (Linux; Android 16; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Mobile Safari/537.36',
+          'Mozilla/5.0 (Linux; Android 16; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) ' +
+          'Chrome/143.0.0.0 Mobile Safari/537.36',
       });
       const desk = await open();
       await signIn(phone.page, user, at(site.session));
@@ -159,3 +160,45 @@ test('whoever lost a device signs out everywhere from any other, with the passwo
     assert.deepEqual(await sessionsOf(user), []);
     await untilSignedOut(lost.page);
   }));
+
+test('an administrator ends a session, and the person is told', () =>
+  withDevices(browser, async (open) => {
+    const user = await newUser();
+    const { page } = await open();
+    await signIn(page, user, at(site.session));
+    await edgekeep(['session', 'revoke', user.name]);
+    await untilSignedOut(page);
+    assert.match(await page.getByRole('status').innerText(), /by an administrator/i);
+
+    await signIn(page, user, at(site.session));
+    await edgekeep(['user', 'disable', user.name]);
+    await untilSignedOut(page);
+    assert.match(await page.getByRole('status').innerText(), /disabled/i);
+    // Whoever cannot sign in learns no more than with a wrong password.
+    await fillLogin(page, user);
+    assert.equal((await submit(page, 'Sign in')).status(), 401);
+  }));
+
+test('where the first device is to stay, the second one is refused, and told the way out', () =>
+  withSetting('takeover', 'refuse_second', () =>
+    withDevices(browser, async (open) => {
+      const user = await newUser();
+      const [first, second] = [await open(), await open()];
+      await signIn(first.page, user, at(site.session));
+      const answer = await signIn(second.page, user, at(site.session));
+      assert.equal(answer.status(), 409);
+      assert.match(await second.page.getByRole('alert').innerText(), /on another device.*sign out everywhere/is);
+      await picture(second.page, 'flow-refused-second');
+      await first.page.goto(at(site.strict));
+      assert.equal(where(first.page), site.strict);
+
+      await second.page.getByRole('link', { name: /sign out everywhere/i }).click();
+      await second.page.waitForURL(door('/logout-everywhere'));
+      await fillLogin(second.page, user);
+      await submit(second.page, 'Sign out everywhere');
+      await fillLogin(second.page, user);
+      await submit(second.page, 'Sign in');
+      assert.equal(where(second.page), '/');
+      await untilSignedOut(first.page);
+    }),
+  ));

@@ -158,8 +158,9 @@ test('another site can neither sign anybody in nor out', () =>
       await context.route(evil, (route) =>
         route.fulfill({
           contentType: 'text/html',
-          headers: { 'set-cookie': '' },
-          body: `<!doctype html><link rel="icon" href="data:,"><form method="post" action="${door(path)}">${fields}<button>Win</button></form>`,
+          body:
+            '<!doctype html><link rel="icon" href="data:,">' +
+            `<form method="post" action="${door(path)}">${fields}<button>Win</button></form>`,
         }),
       );
       await page.goto(evil);

@@ -4,7 +4,17 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
-import { at, auditOf, door, edgekeepJson, endpoints, newPassword, newUser, sessionsOf, site } from './support/cluster.mjs';
+import {
+  at,
+  auditOf,
+  door,
+  edgekeepJson,
+  endpoints,
+  newPassword,
+  newUser,
+  sessionsOf,
+  site,
+} from './support/cluster.mjs';
 import { untilFocused } from './support/looks.mjs';
 
 let browser;
@@ -100,7 +110,8 @@ test('too many wrong passwords lock the account, say for how long, and end no se
     const answer = await submit(page, 'Sign in');
     assert.equal(answer.status(), 429);
     assert.ok(Number(answer.headers()['retry-after']) > 0);
-    assert.match(await page.getByRole('alert').innerText(), /too many failed attempts.*try again in \d+ (seconds|minutes)/is);
+    const said = await page.getByRole('alert').innerText();
+    assert.match(said, /too many failed attempts.*try again in \d+ (seconds|minutes)/is);
     assert.equal(await page.getByLabel('User name').inputValue(), user.name);
     await picture(page, 'flow-locked');
 

@@ -174,7 +174,10 @@ test('at four times the text size nothing is cut off and nothing scrolls sideway
     for (const address of [door('/account'), at(site.session), at(site.role), door('/login')]) {
       await page.goto(address);
       await until('it is laid out', () => page.evaluate(() => document.readyState === 'complete'));
-      const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      const over = await page.evaluate(() => {
+        const { scrollWidth, clientWidth } = document.documentElement;
+        return scrollWidth - clientWidth;
+      });
       assert.equal(over, 0, address);
     }
   }));

@@ -22,7 +22,9 @@ impl Sql {
     /// Runs statements, in one go.
     pub fn run(&mut self, statements: &str) {
         let query = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
-        self.runtime.block_on(query.execute(&mut self.connection)).unwrap_or_else(|error| panic!("{statements}: {error}"));
+        self.runtime
+            .block_on(query.execute(&mut self.connection))
+            .unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
     /// The rows of a query, every value as text; NULL is the empty text.

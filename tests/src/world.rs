@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::process::Pid;
 use xtask::cluster::{Cluster, Options};
 use xtask::parts::EdgeSetup;
-use xtask::state::User;
 use xtask::paths;
+use xtask::state::User;
 
 use crate::client::Client;
 use crate::clock::Clock;
@@ -183,7 +183,8 @@ impl World {
     /// How many sessions the database has of a user.
     #[must_use]
     pub fn sessions_of(&self, user: &User) -> i64 {
-        self.sql().number(&format!("SELECT count(*) FROM session JOIN users USING (user_id) WHERE name = '{}'", user.name))
+        self.sql()
+            .number(&format!("SELECT count(*) FROM session JOIN users USING (user_id) WHERE name = '{}'", user.name))
     }
 
     /// A counter of all coordinators together, by its line's beginning in their metrics.
@@ -217,4 +218,3 @@ impl Drop for World {
 pub fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
-

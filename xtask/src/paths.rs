@@ -4,14 +4,26 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
 
 /// The checkout.
+///
+/// As cargo says when it runs us or a test of ours; what was compiled in is for binaries that are started directly,
+/// and would be wrong in a checkout that was moved together with its `target/`.
 #[must_use]
 pub fn root() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let parent = |folder: &Path| folder.parent().map(Path::to_path_buf);
+        let running = std::env::var_os("CARGO_MANIFEST_DIR").and_then(|folder| parent(Path::new(&folder)));
+        let built = Path::new(env!("CARGO_MANIFEST_DIR"));
+        running
+            .filter(|root| root.join("xtask/Cargo.toml").exists())
+            .or_else(|| parent(built))
+            .unwrap_or_else(|| built.to_path_buf())
+    })
 }
 
 /// Where this project keeps what it makes, apart from cargo's own output. `wrangler.toml` names a place in here, so

@@ -57,7 +57,7 @@ impl Server {
         let step = console::step("starting Postgres", quiet);
         let port = probe::port(0)?;
         let log = folder.join("logs/postgres.log");
-        let mut recipe = Recipe::new("Postgres", place.program("postgres"), &place.data, &log)
+        let mut recipe = Recipe::new("Postgres", place.program("postgres"), Path::new("/"), &log)
             .arg("-D")
             .arg(&place.data)
             .args(["-p", &port.to_string()])
@@ -182,7 +182,7 @@ pub fn wipe(folder: &Path) -> Result<()> {
 struct Place {
     native: PathBuf,
     data: PathBuf,
-    run_as: Option<u32>,
+    run_as: Option<(u32, u32)>,
 }
 
 impl Place {
@@ -191,8 +191,13 @@ impl Place {
             bail!("npm has no Postgres for this machine: name a database with DATABASE_URL");
         }
         fs::create_dir_all(folder)?;
-        if !rustix::process::geteuid().is_root() {
-            return Ok(Self { native: native.into(), data: folder.join("postgres"), run_as: None });
+        let own = rustix::process::geteuid();
+        if !own.is_root() {
+            let data = folder.join("postgres");
+            if fs::metadata(&data).is_ok_and(|data| data.uid() != own.as_raw()) {
+                bail!("{} is another user's: run this as that user, or remove it", data.display());
+            }
+            return Ok(Self { native: native.into(), data, run_as: None });
         }
         let folder = fs::canonicalize(folder)?;
         let data = if others_may_pass(&folder) { folder.join("postgres") } else { elsewhere(&folder).join("data") };
@@ -207,7 +212,9 @@ impl Place {
         {
             roots_own_folder(parent)?;
         }
-        Ok(Self { native, data, run_as: Some(NOBODY) })
+        // Data that a plain user has made before stays that user's.
+        let owner = fs::metadata(&data).ok().filter(|data| data.uid() != 0).map(|data| (data.uid(), data.gid()));
+        Ok(Self { native, data, run_as: Some(owner.unwrap_or((NOBODY, NOBODY))) })
     }
 
     fn program(&self, name: &str) -> PathBuf {
@@ -217,8 +224,8 @@ impl Place {
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.program(name));
         command.current_dir("/").env("LC_ALL", "C");
-        if let Some(id) = self.run_as {
-            command.uid(id).gid(id);
+        if let Some((user, group)) = self.run_as {
+            command.uid(user).gid(group);
         }
         command
     }
@@ -234,9 +241,9 @@ impl Place {
         }
         fs::DirBuilder::new().mode(0o700).create(&new)?;
         paths::write_private(&password_file, password)?;
-        if let Some(id) = self.run_as {
-            chown(&new, Some(id), Some(id))?;
-            chown(&password_file, Some(id), Some(id))?;
+        if let Some((user, group)) = self.run_as {
+            chown(&new, Some(user), Some(group))?;
+            chown(&password_file, Some(user), Some(group))?;
         }
         let mut initdb = self.command("initdb");
         initdb.arg("-D").arg(&new).arg("--pwfile").arg(&password_file).args([

@@ -31,8 +31,8 @@ pub struct Recipe {
     pub folder: PathBuf,
     /// Where its output goes; it is added at the end.
     pub log: PathBuf,
-    /// Whom it runs as (user and group), if not as us.
-    pub run_as: Option<u32>,
+    /// The user and group it runs as, if not as us.
+    pub run_as: Option<(u32, u32)>,
 }
 
 impl Recipe {
@@ -93,8 +93,8 @@ impl Recipe {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        if let Some(id) = self.run_as {
-            command.uid(id).gid(id);
+        if let Some((user, group)) = self.run_as {
+            command.uid(user).gid(group);
         }
         let child = reaper::spawn(&mut command)
             .with_context(|| format!("cannot start {}: {}", self.name, self.program.display()))?;

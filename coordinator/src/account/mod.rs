@@ -133,7 +133,7 @@ pub async fn change_password(app: &Arc<App>, request: PasswordRequest) -> Result
         let claims = claims_of(&app, &mut conn, &request.token).await?;
         let settings = settings::load(&mut conn).await?;
         let checked = app.block_list.check(&new_password, settings.password_min_chars, &claims.name, &settings.site);
-        checked.map_err(|error| Failure::Invalid(error.to_string()))?;
+        let refused = checked.err().map(|error| error.to_string());
         if new_password.normalized() == password.normalized() {
             return Err(Failure::Invalid("The new password is the current one. Choose another one.".into()));
         }
@@ -149,6 +149,7 @@ pub async fn change_password(app: &Arc<App>, request: PasswordRequest) -> Result
             session: claims.session_id,
             new_password,
             device: device_of(&request.client.user_agent),
+            refused,
         };
         let key = &request.idempotency_key;
         let order = Order::new(&app.secrets, subject, key, password, request.client.address, effect)?;

@@ -119,6 +119,10 @@ impl Batcher {
     /// One statement; `None`: the epoch must be raised first, which a new connection does. The connection is kept
     /// only if all went well.
     async fn once(&mut self, asks: &[Ask]) -> Result<Option<Vec<Batched>>, BeatError> {
+        if self.heartbeat.as_ref().is_some_and(|heartbeat| !heartbeat.is_kept()) {
+            // Nobody has asked for long, so clean-up may have dropped the row: that is no database that went back in time.
+            (self.open, self.heartbeat) = (None, None);
+        }
         let mut connection = match self.open.take() {
             Some(connection) => connection,
             None => timeout(CONNECT_LIMIT + BEAT_LIMIT, self.connect())
@@ -210,7 +214,7 @@ async fn ask(
     if !same || rows.len() != asks.len() {
         return Ok(None);
     }
-    heartbeat.acknowledged(rows.first().and_then(|row| row.beat))?;
+    heartbeat.acknowledged(rows.first().and_then(|row| row.beat), began)?;
     doubts.after()?;
     let mut answers = Vec::with_capacity(rows.len());
     for row in rows {

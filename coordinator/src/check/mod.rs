@@ -126,16 +126,20 @@ impl CheckHandle {
             return Ok(None);
         }
         // Another coordinator may just have made the key. Whoever comes while it is looked up waits for that.
+        let asked = Instant::now();
         let mut last = self.0.last_unknown_key.lock().await;
         if last.is_none_or(|last| last.elapsed() > UNKNOWN_KEY_PAUSE) {
+            let began = Instant::now();
             let mut connection = self.0.pool.acquire().await.map_err(DbError::from)?;
             self.0.keys.load(&mut connection).await?;
-            *last = Some(Instant::now());
+            *last = Some(began);
         }
         match self.0.keys.verify(token, site) {
             Ok(proof) => Ok(Some(proof)),
             // The key is in no key set: it was dropped when all of its sessions were over, or it never was ours.
-            Err(_) => Ok(None),
+            Err(_) if last.is_some_and(|looked| looked >= asked) => Ok(None),
+            // It was looked for before this question came, and may have been made since.
+            Err(_) => Err(Failure::Unknown),
         }
     }
 

@@ -18,6 +18,8 @@ use crate::db::{self, DbError};
 
 /// How long a beat may take before its connection is given up.
 pub const BEAT_LIMIT: Duration = Duration::from_secs(3);
+/// After so long without a beat a row may be gone, and means nothing: clean-up drops rows of a day ([`crate::tasks`]).
+const ROW_COUNTS_FOR: Duration = Duration::from_secs(12 * 3600);
 
 /// One row of `heartbeat`, and what is known of it.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Heartbeat {
     instance: [u8; 16],
     /// The highest counter whose commit was acknowledged; 0 before the first.
     counter: u64,
+    /// When the last acknowledged beat was begun; before the first, when this was made.
+    written: Moment,
 }
 
 /// A beat whose commit was acknowledged.
@@ -56,8 +60,15 @@ pub enum BeatError {
 impl Heartbeat {
     /// A new row's name, from random bytes.
     #[must_use]
-    pub const fn new(instance: [u8; 16]) -> Self {
-        Self { instance, counter: 0 }
+    pub fn new(instance: [u8; 16]) -> Self {
+        Self { instance, counter: 0, written: Moment::now() }
+    }
+
+    /// The row cannot have been cleaned up. Who beats only now and then begins a new one when this is no longer so; who
+    /// beats all the time must not ask, and takes a row that vanished for what it is.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.written.elapsed() < ROW_COUNTS_FOR
     }
 
     /// The row's key.
@@ -72,14 +83,14 @@ impl Heartbeat {
         self.counter
     }
 
-    /// A beat with this counter was acknowledged (or its row found not to be there).
+    /// A beat with this counter that was begun at this moment was acknowledged (or its row found not to be there).
     ///
     /// # Errors
     /// When the row has vanished or its counter is not above the last one.
-    pub fn acknowledged(&mut self, counter: Option<i64>) -> Result<(), BeatError> {
+    pub fn acknowledged(&mut self, counter: Option<i64>, began: Moment) -> Result<(), BeatError> {
         match counter.map(db::unsigned).transpose()? {
             Some(counter) if counter > self.counter => {
-                self.counter = counter;
+                (self.counter, self.written) = (counter, began);
                 Ok(())
             }
             _ => Err(BeatError::WentBack { known: self.counter }),
@@ -98,7 +109,7 @@ impl Heartbeat {
                 return Err(DbError::CommitUnknown(format!("no beat within {} s", BEAT_LIMIT.as_secs())).into());
             }
         };
-        self.acknowledged(counter)?;
+        self.acknowledged(counter, began)?;
         doubts.after()?;
         Ok(Beat { began, xid: db::unsigned(xid.unwrap_or(0))? })
     }
@@ -148,10 +159,19 @@ mod tests {
     #[test]
     fn a_counter_only_grows_and_a_lost_row_is_noticed() {
         let mut heartbeat = Heartbeat::new([1; 16]);
-        assert!(heartbeat.acknowledged(Some(1)).is_ok());
+        assert!(heartbeat.acknowledged(Some(1), Moment::now()).is_ok());
         // A beat whose end was unknown may have happened: a jump is fine.
-        assert!(heartbeat.acknowledged(Some(3)).is_ok());
-        assert!(matches!(heartbeat.acknowledged(Some(3)), Err(BeatError::WentBack { known: 3 })));
-        assert!(matches!(heartbeat.acknowledged(None), Err(BeatError::WentBack { known: 3 })));
+        assert!(heartbeat.acknowledged(Some(3), Moment::now()).is_ok());
+        assert!(matches!(heartbeat.acknowledged(Some(3), Moment::now()), Err(BeatError::WentBack { known: 3 })));
+        assert!(matches!(heartbeat.acknowledged(None, Moment::now()), Err(BeatError::WentBack { known: 3 })));
+    }
+
+    #[test]
+    fn a_row_of_yesterday_may_have_been_cleaned_up() {
+        let mut heartbeat = Heartbeat::new([1; 16]);
+        assert!(heartbeat.is_kept());
+        assert!(heartbeat.acknowledged(Some(1), Moment::ago(ROW_COUNTS_FOR)).is_ok());
+        assert!(!heartbeat.is_kept());
+        assert!(heartbeat.acknowledged(Some(2), Moment::now()).is_ok() && heartbeat.is_kept());
     }
 }

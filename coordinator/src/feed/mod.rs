@@ -263,8 +263,9 @@ impl Shared {
 
     fn stop(&self, reason: String) {
         tracing::error!(reason, "this coordinator must stop");
-        // Nothing more is answered from what was read.
-        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = None;
+        // Nothing more is answered from what was read, nor from what the reader is reading now: it publishes nothing once
+        // this is set.
         self.fatal.send_replace(Some(reason));
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

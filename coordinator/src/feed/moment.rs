@@ -22,6 +22,13 @@ impl Moment {
         Self { monotonic: Instant::now(), wall: SystemTime::now() }
     }
 
+    /// So long ago, for tests.
+    #[cfg(test)]
+    pub(crate) fn ago(passed: Duration) -> Self {
+        let now = Self::now();
+        Self { wall: now.wall - passed, ..now }
+    }
+
     /// The time that has passed since, at least.
     #[must_use]
     pub fn elapsed(self) -> Duration {

@@ -154,10 +154,10 @@ impl FeedHandle {
                 Look::Answer(reply) => return Ok(*reply),
                 Look::Wait { due, until_ms } => (due, until_ms),
             };
-            if due.is_some() {
-                // The first wave that this question's entries fall into stays its own, whatever comes after.
-                wave = wave.or(due);
-            } else if behind.is_none() && until_ms > 0 && shared.is_ahead(question) {
+            // The first wave that this question's entries fall into stays its own, whatever comes after; unless none of
+            // them is needed any more when it comes: then there is nothing to be woken for.
+            wave = due;
+            if due.is_none() && behind.is_none() && until_ms > 0 && shared.is_ahead(question) {
                 behind = Some(Counted::new(&shared.behind));
                 shared.beat_wanted.store(true, Ordering::Relaxed);
                 shared.wake.notify_one();
@@ -313,7 +313,16 @@ impl Loaded {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+    use edgekeep_shared::ids::{Nonce, UserId};
+    use edgekeep_shared::revision::Revision;
+    use tokio::sync::{Notify, watch};
+
+    use super::super::EdgeSettings;
     use super::*;
+    use crate::metrics::Metrics;
 
     #[test]
     fn a_cursor_of_an_older_epoch_is_good_while_transaction_ids_are_the_same() {
@@ -332,6 +341,71 @@ mod tests {
         assert_eq!(coalescing_gap(1_000, 5_000), Duration::from_millis(20));
         assert_eq!(coalescing_gap(1_000_000, 5_000), Duration::from_millis(200));
         assert_eq!(coalescing_gap(1_000_000, 200), Duration::from_millis(12));
+    }
+
+    /// A feed without a reader that was loaded with one entry, which is to be sent at this moment.
+    fn loaded(needed_until_ms: u64, wave_at: Instant) -> FeedHandle {
+        let settings = EdgeSettings {
+            version: 1,
+            site: "main".into(),
+            max_staleness_ms: 600_000,
+            sessions_per_user: 1,
+            password_min_chars: 15,
+        };
+        let mut store = Store::default();
+        store.put(Row { user_id: UserId(1), revision: Revision(1), needed_until_ms, feed_xid: 20 });
+        let loaded = Loaded {
+            instance: 1,
+            started: Moment::now(),
+            epoch: 1,
+            cursors_from_epoch: 1,
+            position: Position { xmax: 21, xip: vec![] },
+            as_of: Moment::now(),
+            read_at_ms: 1,
+            read_began: Moment::now(),
+            settings,
+            keys_version: 1,
+            store,
+            moved_back_at_ms: None,
+            wave_at,
+            change: 0,
+        };
+        FeedHandle(Arc::new(Shared {
+            loaded: RwLock::new(Some(loaded)),
+            bodies: Mutex::default(),
+            changes: watch::Sender::new(0),
+            wake: Notify::new(),
+            beat_wanted: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            behind: AtomicUsize::new(0),
+            draining: watch::Sender::new(false),
+            fatal: watch::Sender::new(None),
+            max_polls: 9,
+            page_entries: 9,
+            metrics: Metrics::new(),
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_poll_whose_entries_are_pruned_before_their_wave_waits_on_quietly() {
+        let feed = loaded(100, Instant::now() + Duration::from_millis(40));
+        let from = Some(Position { xmax: 20, xip: vec![] });
+        let question = Question { nonce: Nonce([1; 16]), epoch: 1, from, page: None, hold_ms: 200 };
+        let mut turns = 0;
+        let mut poll = std::pin::pin!(feed.poll(&question));
+        let counted = std::future::poll_fn(|context| {
+            turns += 1;
+            poll.as_mut().poll(context)
+        });
+        let pruned = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if let Some(loaded) = feed.0.loaded.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                loaded.store.prune(100);
+            }
+        };
+        let (answer, ()) = tokio::join!(counted, pruned);
+        assert!(answer.is_ok());
+        assert!(turns < 20, "{turns} turns in 200 ms");
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(super) async fn run(shared: Arc<Shared>, options: Options) {
             Err(end) => end,
         };
         match end {
-            End::Stop(reason) => return reader.shared.stop(reason),
+            End::Stop(reason) => return reader.shared.stop(reason), // Again does no harm.
             End::Again(reason) => {
                 tracing::warn!(reason, "the feed's connection ended; connecting again");
                 reader.shared.metrics.feed_reconnects.inc();
@@ -231,6 +231,9 @@ impl Reader {
             }
         }
         let mut slot = self.shared.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = self.shared.fatal.borrow().clone() {
+            return Err(End::Stop(reason));
+        }
         let loaded = match slot.as_mut() {
             Some(loaded) => loaded,
             None => slot.insert(Loaded {
@@ -318,7 +321,8 @@ struct Found {
     read_at_ms: u64,
     settings: EdgeSettings,
     keys_version: u64,
-    /// Differs whenever the list of edge credentials does.
+    /// Differs whenever the set of edge credentials that count does. (Of their contents, not of times: of two changes
+    /// the one that took its time earlier may commit later.)
     edges: String,
     rows: Vec<Row>,
 }
@@ -335,7 +339,8 @@ async fn fetch(connection: &mut PgConnection, cursor: Option<&Position>) -> Resu
                   AND c.timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS "same?",
                   s.version AS settings_version, s.site, s.max_staleness_ms, s.sessions_per_user, s.password_min_chars,
                   k.version AS keys_version,
-                  (SELECT concat(count(*), ' ', max(greatest(created_at, revoked_at))) FROM edge_credential) AS "edges!",
+                  (SELECT concat(count(*), ' ', sum(hashtextextended(edge_id || encode(secret_hash, 'hex'), 0)))
+                   FROM edge_credential WHERE revoked_at IS NULL) AS "edges!",
                   e.user_ids AS "user_ids!", e.revisions AS "revisions!", e.needed AS "needed!", e.xids AS "xids!"
            FROM settings s JOIN key_set k ON s.only_row AND k.only_row LEFT JOIN cluster c ON c.only_row
            CROSS JOIN LATERAL (

@@ -44,8 +44,9 @@ pub(crate) enum Effect {
     Login { presented: Vec<Presented>, device: String },
     /// All sessions end.
     LogoutEverywhere,
-    /// A new password and a new session; all others end.
-    PasswordChange { user: UserId, session: SessionId, new_password: Password, device: String },
+    /// A new password and a new session; all others end. `refused`: the rules that are in force now do not allow it,
+    /// which counts only for a delivery that has no outcome yet (G4).
+    PasswordChange { user: UserId, session: SessionId, new_password: Password, device: String, refused: Option<String> },
 }
 
 /// What the settling transaction knows.
@@ -97,8 +98,9 @@ impl Effect {
 
     /// What must hold before anything is reserved (and is checked again when it is settled).
     pub(super) async fn precondition(&self, conn: &mut PgConnection) -> Result<(), Failure> {
-        let Self::PasswordChange { user, session, .. } = self else { return Ok(()) };
-        current(conn, *user, *session).await.map(|_| ())
+        let Self::PasswordChange { user, session, refused, .. } = self else { return Ok(()) };
+        current(conn, *user, *session).await?;
+        refused.clone().map_or(Ok(()), |why| Err(Failure::Invalid(why)))
     }
 
     /// The users whose rows must be locked, in id order.
@@ -156,7 +158,7 @@ impl Effect {
                 let ended = end_all(conn, context, &mut states, &endings).await?;
                 made(context, user, &states, None, &ended)
             }
-            Self::PasswordChange { session, new_password, device, user: asking } => {
+            Self::PasswordChange { session, new_password, device, user: asking, .. } => {
                 if !own.iter().any(|row| row.id == *session && !row.expired(context.now_ms)) {
                     return match current(conn, *asking, *session).await {
                         Err(Failure::NoSession(reason)) => Ok(Applied::Gone(reason)),

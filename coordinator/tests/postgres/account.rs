@@ -147,6 +147,10 @@ async fn a_password_change_makes_a_new_session_and_ends_all_others() {
     // A retry whose own session is gone by now gets the same new session.
     let again = account::change_password(&cluster.app, right()).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(changed.session.id, again.session.id);
+    // Also when the rules have become stricter meanwhile, or are stricter at another coordinator.
+    cluster.set(&[("password_min_chars", "128")]).await;
+    let again = account::change_password(&cluster.app, right()).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(changed.session.id, again.session.id);
     assert_eq!(cluster.number("SELECT password_version FROM users").await, 2);
     assert!(matches!(failure(cluster.login(request("ann", PASSWORD, "key-3")).await), Failure::InvalidCredentials));
     let new = cluster.login(request("ann", NEW_PASSWORD, "key-4")).await;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use edgekeep::failure::Failure;
 use edgekeep::keys::admin;
 use edgekeep_shared::api::{CheckAnswer, CheckRequest, CheckVerdict};
-use edgekeep_shared::ids::{Nonce, SessionId, SiteId, UserId};
-use edgekeep_shared::keyring::Secret;
+use edgekeep_shared::ids::{KeyId, Nonce, SessionId, SiteId, UserId};
+use edgekeep_shared::keyring::{RingKey, Secret};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::revision::Revision;
-use edgekeep_shared::token::Claims;
+use edgekeep_shared::token::{Claims, sign};
 
 use crate::database::Database;
 use crate::rig::{Rig, SEAL_KEY, until};
@@ -149,6 +149,16 @@ async fn a_proof_newer_than_the_row_and_a_forged_one() {
     assert_eq!(ended(&t.check(forged, true).await.unwrap().verdict), Some(Reason::Invalid));
     let elsewhere = Claims { site: SiteId::of("another"), ..t.claims.clone() };
     assert_eq!(ended(&t.verdict(&elsewhere, true).await), Some(Reason::Invalid));
+}
+
+#[tokio::test]
+async fn a_key_is_unknown_only_if_it_was_looked_for_after_the_question_came() {
+    let t = SignedIn::new().await;
+    let key = RingKey::new(KeyId(77), &Secret([9; 32]), false);
+    let token = sign(&t.claims, &key).unwrap();
+    assert_eq!(ended(&t.check(token.clone(), true).await.unwrap().verdict), Some(Reason::Invalid));
+    // Within the pause between two looks it may have been made: never "not signed in".
+    assert!(matches!(t.check(token, true).await, Err(Failure::Unknown)));
 }
 
 #[tokio::test]

@@ -104,6 +104,16 @@ async fn a_revoked_edge_is_refused_and_its_keys_are_withdrawn() {
     rig.feed.poke();
     until("the new one counts", || rig.edges.authenticate(&anew).is_some()).await;
     assert!(rig.edges.authenticate(&one).is_none());
+    // A change that began earlier and is committed later is noticed too.
+    let mut earlier = database.pool.begin().await.unwrap();
+    edges::revoke(&mut earlier, &Secret(SEAL_KEY), "edge-2").await.unwrap();
+    let three = edges::add(&mut connection, "edge-3").await.unwrap();
+    rig.feed.poke();
+    until("the third one counts", || rig.edges.authenticate(&three).is_some()).await;
+    earlier.commit().await.unwrap();
+    rig.feed.poke();
+    until("the second one is refused", || rig.edges.authenticate(&two).is_none()).await;
+    edges::add(&mut connection, "edge-2").await.unwrap();
     let listed = edges::list(&mut connection).await.unwrap();
-    assert!(listed.iter().all(|edge| edge.revoked_at_ms.is_none()) && listed.len() == 2);
+    assert!(listed.iter().all(|edge| edge.revoked_at_ms.is_none()) && listed.len() == 3);
 }

@@ -24,19 +24,14 @@ use crate::reply::Reply;
 
 /// `GET`: the form, with why it is needed.
 pub async fn show(incoming: &Incoming) -> Reply {
-    let Some(keys) = keys::ensure(incoming).await else {
-        return super::refuse::unavailable(super::Place {
-            prefix: &incoming.config.prefix,
-            path_and_query: &incoming.path_and_query(),
-            asker: incoming.asker(),
-        });
-    };
+    let path_and_query = incoming.path_and_query();
+    let place =
+        super::Place { prefix: &incoming.config.prefix, path_and_query: &path_and_query, asker: incoming.asker() };
+    let Some(keys) = keys::ensure(incoming).await else { return super::refuse::unavailable(place) };
     let wanted = forms::query_value(&incoming.query, "return_to").filter(|path| return_to::is_safe(path));
     let outcome = super::session::at_gate(incoming, route_of(incoming, wanted.as_deref())).await;
-    let (notice, signed_in, set_cookies) = match outcome {
-        Outcome::Allow(allowed) => (None, allowed.passage.identity.clone(), allowed.set_cookies.clone()),
-        Outcome::Deny { denial, set_cookies } => (why(denial, wanted.is_some()), None, set_cookies),
-        Outcome::Unknown => (None, None, Vec::new()),
+    let Some((notice, signed_in, set_cookies)) = said_by(outcome, wanted.is_some()) else {
+        return super::refuse::unknown(place);
     };
     let notice = match forms::query_value(&incoming.query, "signed_out").as_deref() {
         Some("everywhere") if signed_in.is_none() => {
@@ -48,6 +43,16 @@ pub async fn show(incoming: &Incoming) -> Reply {
     let name = signed_in.as_ref().map(|identity: &Identity| identity.name.as_str());
     let form = SignIn { notice, return_to: wanted.as_deref(), signed_in_as: name, ..SignIn::default() };
     page(incoming, &keys, 200, form).cookies(set_cookies)
+}
+
+/// Why the form is shown, who is signed in, and which cookies to set; `None` where nobody can know: a form is never
+/// shown for a session that may be fine (G8).
+fn said_by(outcome: Outcome, came_from_a_page: bool) -> Option<(Option<Notice>, Option<Identity>, Vec<String>)> {
+    match outcome {
+        Outcome::Allow(allowed) => Some((None, allowed.passage.identity, allowed.set_cookies)),
+        Outcome::Deny { denial, set_cookies } => Some((why(denial, came_from_a_page), None, set_cookies)),
+        Outcome::Unknown => None,
+    }
 }
 
 /// What the page that the login leads back to asks for: its gate says why the form is shown.
@@ -149,4 +154,16 @@ fn refused(incoming: &Incoming, keys: Option<&Rc<Keys>>, asker: Asker, problem: 
     let failed = problem.code == Code::InvalidCredentials;
     let notice = Some(Notice::bad(words::about(problem)));
     page(incoming, keys, problem.status, SignIn { notice, failed, ..again }).retry_after(problem.retry_after_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_form_for_a_session_that_may_be_fine() {
+        assert!(said_by(Outcome::Unknown, true).is_none());
+        let denied = Outcome::Deny { denial: Denial::NoSession(Reason::Expired), set_cookies: Vec::new() };
+        assert!(said_by(denied, false).is_some_and(|(notice, who, _)| notice.is_some() && who.is_none()));
+    }
 }

@@ -53,7 +53,9 @@ function structureFaults() {
   if (!document.querySelector('meta[name=viewport]')) faults.push('no viewport');
   if (count('script') > 0) faults.push('a script');
   // Taking a picture leaves empty ones behind.
-  for (const styled of document.querySelectorAll('[style]:not([style=""]), style')) faults.push(`an inline style: ${styled.outerHTML}`);
+  for (const styled of document.querySelectorAll('[style]:not([style=""]), style')) {
+    faults.push(`an inline style: ${styled.outerHTML}`);
+  }
   if (document.documentElement.scrollWidth > document.documentElement.clientWidth) faults.push('scrolls sideways');
   for (const field of document.querySelectorAll('input, select, textarea')) {
     if (field.type === 'hidden' || field.hidden) continue;

@@ -20,7 +20,11 @@ fn without_the_database_edges_go_on_for_the_bound_then_say_so_and_recover_by_the
         let probe = probe(&world, &edges, &client);
         let stopping = Instant::now();
         let postgres = world.cluster.postgres.as_mut().unwrap();
-        if crash { postgres.kill() } else { postgres.stop() }
+        if crash {
+            postgres.kill()
+        } else {
+            postgres.stop()
+        }
         // Nothing is known any more from here on at the latest.
         let stopped = Instant::now();
         probe.wait_for(503, stopped);

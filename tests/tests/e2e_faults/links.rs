@@ -19,7 +19,11 @@ fn an_edge_that_is_cut_off_refuses_within_the_bound_and_recovers_by_itself() {
         accepts(&world, edge, &client);
         let probe = probe(&world, &[edge], &client);
         let cut = Instant::now();
-        if silent { links[0].silence() } else { links[0].cut() }
+        if silent {
+            links[0].silence()
+        } else {
+            links[0].cut()
+        }
         probe.wait_for(503, cut);
         crate::assert_operations_unavailable(&world, edge, &user, &leaving);
         assert_problem(&client.steal().get(world.edge(edge), "/strict"), 503, "unavailable");
@@ -61,7 +65,9 @@ fn waiting_logouts_and_logins_hold_for_an_edge_that_is_cut_off() {
                 accepted_without += report.records.iter().filter(|r| r.status == 200 && r.sent > receipt).count();
             }
             links[0].mend();
-            edgekeep_tests::until("the edge knows", || (client.steal().session(world.edge(far)).0 == 401).then_some(()));
+            edgekeep_tests::until("the edge knows", || {
+                (client.steal().session(world.edge(far)).0 == 401).then_some(())
+            });
         }
     }
     print_figure(&format!("without waiting the edge that was cut off accepted {accepted_without} more requests"));

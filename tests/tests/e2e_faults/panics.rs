@@ -68,7 +68,8 @@ fn requests_in_flight_at_a_panic_are_not_accepted_by_accident() {
         let victims = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 // A request that the panic tears down may get no answer at all.
-                let status = victim.steal().try_send(address, Request::get("/dashboard")).map_or(0, |answer| answer.status);
+                let status =
+                    victim.steal().try_send(address, Request::get("/dashboard")).map_or(0, |answer| answer.status);
                 assert_ne!(status, 200);
             }
         });

@@ -41,14 +41,16 @@ const DEFAULTS: [(&str, &str); 11] = [
 /// The cluster with these settings, for one test alone.
 fn world_with(settings: &[(&str, &str)]) -> MutexGuard<'static, World> {
     let world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut sql = world.sql();
-    for (name, default) in DEFAULTS {
-        let wanted = settings.iter().find(|(other, _)| *other == name).map_or(default, |(_, value)| value);
-        let known = sql.rows(&format!("SELECT {name} FROM settings"));
-        if known[0][0] != wanted {
-            world.edgekeep(&["settings", "set", &format!("{name}={wanted}")], "");
-        }
-    }
+    let wanted: Vec<String> = DEFAULTS
+        .iter()
+        .map(|(name, default)| {
+            let set = settings.iter().find(|(other, _)| other == name);
+            format!("{name}={}", set.map_or(*default, |(_, value)| value))
+        })
+        .collect();
+    // All at once: some of them bound each other.
+    let arguments: Vec<&str> = ["settings", "set"].into_iter().chain(wanted.iter().map(String::as_str)).collect();
+    world.edgekeep(&arguments, "");
     assert!(settings.iter().all(|(name, _)| DEFAULTS.iter().any(|(known, _)| known == name)));
     world
 }

@@ -40,11 +40,7 @@ fn a_second_login_can_be_refused_and_there_is_a_way_out() {
 
 #[test]
 fn an_expired_occupant_is_a_free_slot() {
-    let world = world_with(&[
-        ("takeover", "refuse_second"),
-        ("proof_life_ms", "1000"),
-        ("idle_timeout_ms", "1500"),
-    ]);
+    let world = world_with(&[("takeover", "refuse_second"), ("proof_life_ms", "1000"), ("idle_timeout_ms", "1500")]);
     let user = world.user("expired");
     let _first = world.login(0, &user);
     assert_eq!(Client::new().login(world.edge(0), &user).status, 409);

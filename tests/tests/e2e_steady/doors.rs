@@ -66,10 +66,15 @@ fn malformed_bodies_are_400() {
     for (door, body) in bodies() {
         let twice = format!("{},{}", &body[..body.len() - 1], &body[1..]);
         let cut = &body[..body.len() - 1];
-        for bad in [twice.as_str(), cut, "", "{}", "[]", "null", "\"x\"", &format!("{body}{body}"), "{\"a\":", "\u{1}"] {
+        for bad in [twice.as_str(), cut, "", "{}", "[]", "null", "\"x\"", &format!("{body}{body}"), "{\"a\":", "\u{1}"]
+        {
             assert_problem(&send(post(door, "application/json", bad)), 400, "invalid_request");
         }
-        assert_problem(&send(post(door, "application/json", b"{\"username\":\"\xff\"}".to_vec())), 400, "invalid_request");
+        assert_problem(
+            &send(post(door, "application/json", b"{\"username\":\"\xff\"}".to_vec())),
+            400,
+            "invalid_request",
+        );
         let form = "username=a&password=b&username=c&current_password=x&new_password=y&session_id=z";
         for bad in [form, "username=a&user%6eame=a&password=b", "username=%zz", "username=%ff&password=b", "", "a=%"] {
             let request = post(door, "application/x-www-form-urlencoded", bad);

@@ -14,10 +14,9 @@ use crate::world;
 const LIMIT: i64 = 5;
 
 fn evaluated(user: &User) -> i64 {
-    world().sql().number(&format!(
-        "SELECT count(*) FROM attempt JOIN users USING (subject) WHERE name = '{}'",
-        user.name
-    ))
+    world()
+        .sql()
+        .number(&format!("SELECT count(*) FROM attempt JOIN users USING (subject) WHERE name = '{}'", user.name))
 }
 
 #[test]

@@ -90,7 +90,8 @@ fn what_people_type_is_text_and_never_markup() {
     let page = browser.send(world.edge(0), Request::navigate("/auth/login?return_to=/x%22%3E%3Cb%3E")).text();
     assert!(!page.contains("<b>"), "{page}");
     let body = "username=%3Cb%3E%22%27&password=x&form_key=y";
-    let request = Request::form("/auth/login", &[]).without("Content-Type").body("application/x-www-form-urlencoded", body);
+    let request =
+        Request::form("/auth/login", &[]).without("Content-Type").body("application/x-www-form-urlencoded", body);
     let page = assert_page(&browser.send(world.edge(0), request), 400);
     assert!(!page.contains("<b>"), "{page}");
 }

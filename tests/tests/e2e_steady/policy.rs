@@ -32,7 +32,8 @@ fn methods_that_are_not_listed_are_denied() {
     let world = world();
     let (_, mut client) = world.someone("verbs");
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
-        let response = client.send(world.edge(0), Request::new(method, "/dashboard").header("Accept", "application/json"));
+        let response =
+            client.send(world.edge(0), Request::new(method, "/dashboard").header("Accept", "application/json"));
         assert_problem(&response, 405, "method_not_allowed");
         assert_eq!(response.header("Allow"), Some("GET, HEAD"));
     }
@@ -46,9 +47,26 @@ fn paths_that_two_servers_could_read_differently_are_400() {
     let world = world();
     let (_, client) = world.someone("tricks");
     for path in [
-        "//dashboard", "/assets//x", "/a%2fb", "/a%2Fb", "/a%5cb", "/%252e%252e/admin", "/%2561dmin", "/assets;/x",
-        "/assets/%3b/x", "/%00", "/a%0a", "/%7f", "/%ff", "/%C0%AF", "/%zz", "/%", "/a%0d%0ab",
-        "/auth/%2561ccount", "/auth;x/login", "/auth//login",
+        "//dashboard",
+        "/assets//x",
+        "/a%2fb",
+        "/a%2Fb",
+        "/a%5cb",
+        "/%252e%252e/admin",
+        "/%2561dmin",
+        "/assets;/x",
+        "/assets/%3b/x",
+        "/%00",
+        "/a%0a",
+        "/%7f",
+        "/%ff",
+        "/%C0%AF",
+        "/%zz",
+        "/%",
+        "/a%0d%0ab",
+        "/auth/%2561ccount",
+        "/auth;x/login",
+        "/auth//login",
     ] {
         for mut client in [client.steal(), Client::new()] {
             assert_problem(&client.get(world.edge(0), path), 400, "invalid_request");
@@ -63,9 +81,21 @@ fn no_spelling_of_a_path_gets_around_the_gate() {
     let world = world();
     let mut nobody = Client::new();
     for path in [
-        "/assets/../dashboard", "/assets/%2e%2e/dashboard", "/assets/..%2fdashboard", "/assets/.%2e/dashboard",
-        "/./dashboard", "/assets/..;/dashboard", "/assets\\..\\dashboard", "/%64ashboard", "/dashboard/", "/dashboard?x=/assets/",
-        "/dashboard%20", "/DASHBOARD", "/dashboard#/assets/", "/dashboard/%2e", "/auth/../dashboard",
+        "/assets/../dashboard",
+        "/assets/%2e%2e/dashboard",
+        "/assets/..%2fdashboard",
+        "/assets/.%2e/dashboard",
+        "/./dashboard",
+        "/assets/..;/dashboard",
+        "/assets\\..\\dashboard",
+        "/%64ashboard",
+        "/dashboard/",
+        "/dashboard?x=/assets/",
+        "/dashboard%20",
+        "/DASHBOARD",
+        "/dashboard#/assets/",
+        "/dashboard/%2e",
+        "/auth/../dashboard",
     ] {
         let response = nobody.get(world.edge(0), path);
         assert!(matches!(response.status, 400 | 401), "{path}: {}", response.status);
@@ -84,8 +114,17 @@ fn a_login_leads_back_within_this_site_only() {
         page.expect(200).text()
     };
     for bad in [
-        "https://evil.test/", "//evil.test", "/%5Cevil.test", "%2F%2Fevil.test", "javascript:alert(1)", "evil.test",
-        "/%09/evil.test", "/..//evil.test", "%5C%5Cevil.test", "/.//evil.test", "https:evil.test",
+        "https://evil.test/",
+        "//evil.test",
+        "/%5Cevil.test",
+        "%2F%2Fevil.test",
+        "javascript:alert(1)",
+        "evil.test",
+        "/%09/evil.test",
+        "/..//evil.test",
+        "%5C%5Cevil.test",
+        "/.//evil.test",
+        "https:evil.test",
     ] {
         let page = shown(&mut browser, bad);
         assert!(!page.contains("evil.test") && !page.contains("alert(1)"), "{bad}: {page}");
@@ -103,8 +142,12 @@ fn a_login_leads_back_within_this_site_only() {
         let page = shown(&mut browser, "/");
         let at = page.find("name=\"form_key\" value=\"").unwrap();
         let form_key = page[at..].split('"').nth(3).unwrap().to_owned();
-        let fields =
-            [("form_key", form_key.as_str()), ("username", &user.name), ("password", &user.password), ("return_to", return_to)];
+        let fields = [
+            ("form_key", form_key.as_str()),
+            ("username", &user.name),
+            ("password", &user.password),
+            ("return_to", return_to),
+        ];
         let response = browser.send(world.edge(1), Request::form("/auth/login", &fields)).expect(303);
         assert_eq!(response.header("Location"), Some(location));
     }

@@ -17,10 +17,8 @@ fn session_id(response: &Response) -> Value {
 }
 
 fn attempts_of(user: &User, what: &str) -> i64 {
-    let query = format!(
-        "SELECT count(*) FROM attempt JOIN users USING (subject) WHERE name = '{}' AND {what}",
-        user.name
-    );
+    let query =
+        format!("SELECT count(*) FROM attempt JOIN users USING (subject) WHERE name = '{}' AND {what}", user.name);
     world().sql().number(&query)
 }
 
@@ -128,7 +126,10 @@ fn logout_everywhere_is_one_operation_however_often_it_is_sent() {
     let key = random_hex(16);
     let send = |edge: usize| {
         let body = json!({"username": user.name, "password": user.password});
-        Client::new().send(world.edge(edge), Request::json("/auth/logout-everywhere", &body).key(&key)).expect(200).json()
+        Client::new()
+            .send(world.edge(edge), Request::json("/auth/logout-everywhere", &body).key(&key))
+            .expect(200)
+            .json()
     };
     let first = send(0);
     // Signed in again meanwhile: the late retry must not end that session.
