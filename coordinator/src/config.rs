@@ -294,9 +294,13 @@ impl Config {
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let problem = |error: toml::de::Error| ConfigError::new(format!("{from}: {}", error.message()));
-        // The file alone first, so that its errors carry its line numbers.
-        toml::from_str::<Self>(text)
-            .map_err(|error| ConfigError::new(format!("{from}: {}", error.to_string().trim_end())))?;
+        // The file alone first, so that its errors carry its line numbers. Their whole text would quote the line, which
+        // may hold a secret.
+        toml::from_str::<Self>(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map(|before| format!(", line {}", before.matches('\n').count() + 1)).unwrap_or_default();
+            ConfigError::new(format!("{from}{line}: {}", error.message()))
+        })?;
         let mut table: toml::Table = text.parse().map_err(problem)?;
         let mut set = Vec::new();
         for (name, value) in variables {
@@ -426,6 +430,10 @@ mod tests {
         let config = parse("database_url = \"postgres://u:hunter2@h/d\"\n[secrets]\npepper = \"abc\"", &[]).unwrap();
         let text = format!("{config:?}");
         assert!(!text.contains("hunter2") && !text.contains("abc"), "{text}");
+        for mistake in ["[secrets]\nseal_kye = \"hunter2\"", "\n\n[secrets]\npepper = \"hunter2"] {
+            let error = parse(mistake, &[]).unwrap_err();
+            assert!(!error.contains("hunter2") && error.contains("test.toml, line "), "{error}");
+        }
     }
 
     /// What stands between ```toml and ``` in the documentation.

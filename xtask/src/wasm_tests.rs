@@ -14,7 +14,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use walrus::ir::{BrIf, Call, Const, Value};
+use serde::Serialize;
+use walrus::ir::{BrIf, Call, Const, Drop, Value};
 use walrus::{FunctionKind, ModuleConfig, ValType};
 
 use crate::artifacts::{self, Built};
@@ -51,12 +52,12 @@ pub fn run() -> Result<Count> {
         let names = list(host.executable.as_deref().context("a test without an executable")?)?;
         println!("\n     Running {} ({} tests) on {}", built.target, names.len(), wasm::TARGET);
         let instrumented = folder.join(format!("{}.wasm", built.target));
-        let names_file = folder.join(format!("{}.json", built.target));
+        let list_file = folder.join(format!("{}.json", built.target));
         let file = built.executable.context("a test without an executable")?;
-        let names = instrument(&file, &built.target, &names, &instrumented)?;
-        fs::write(&names_file, serde_json::to_string(&names)?)?;
+        let tests = instrument(&file, &built.target, &names, &instrumented)?;
+        fs::write(&list_file, serde_json::to_string(&tests)?)?;
         let mut node = Command::new(&tools.node);
-        node.arg(paths::root().join("xtask/src/wasm_tests.mjs")).arg(&instrumented).arg(&names_file);
+        node.arg(paths::root().join("xtask/src/wasm_tests.mjs")).arg(&instrumented).arg(&list_file);
         total += count::run(&mut node)?;
     }
     if total.passed == 0 {
@@ -71,8 +72,16 @@ fn list(binary: &Path) -> Result<BTreeSet<String>> {
     Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
-/// Puts a call at the start of every test. Gives the tests' names in the order of their numbers.
-fn instrument(wasm: &Path, target: &str, tests: &BTreeSet<String>, to: &Path) -> Result<Vec<String>> {
+/// What `wasm_tests.mjs` is told of a test.
+#[derive(Serialize)]
+struct Test {
+    name: String,
+    /// It takes and gives nothing, so that it may return at once. (One that gives a `Result` writes it somewhere.)
+    skippable: bool,
+}
+
+/// Puts a call at the start of every test. Gives the tests in the order of their numbers.
+fn instrument(wasm: &Path, target: &str, names: &BTreeSet<String>, to: &Path) -> Result<Vec<Test>> {
     let mut module = ModuleConfig::new()
         .generate_dwarf(false)
         .parse_file(wasm)
@@ -80,29 +89,37 @@ fn instrument(wasm: &Path, target: &str, tests: &BTreeSet<String>, to: &Path) ->
     let kind = module.types.add(&[ValType::I32], &[ValType::I32]);
     let (enter, _) = module.add_import_func("edgekeep", "enter", kind);
     let prefix = format!("{}::", target.replace('-', "_"));
-    let mut names = Vec::new();
+    let mut tests: Vec<Test> = Vec::new();
     let ids: Vec<_> = module.funcs.iter_local().map(|(id, _)| id).collect();
     for id in ids {
+        let type_id = module.funcs.get(id).ty();
+        let nothing = module.types.params(type_id).is_empty() && module.types.results(type_id).is_empty();
         let function = module.funcs.get_mut(id);
         let Some(mangled) = &function.name else { continue };
-        let name = format!("{:#}", rustc_demangle::demangle(mangled));
-        let Some(name) = name.strip_prefix(&prefix).filter(|name| tests.contains(*name)) else { continue };
+        let full = format!("{:#}", rustc_demangle::demangle(mangled));
+        // For the stacks of traps.
+        function.name = Some(full.clone());
+        let Some(name) = full.strip_prefix(&prefix).filter(|name| names.contains(*name)) else { continue };
         let FunctionKind::Local(local) = &mut function.kind else { continue };
-        let number = i32::try_from(names.len())?;
+        let number = i32::try_from(tests.len())?;
         let entry = local.entry_block();
         let mut body = local.builder_mut().func_body();
         body.instr_at(0, Const { value: Value::I32(number) });
         body.instr_at(1, Call { func: enter });
-        // A jump out of the body is a return; only tests that return nothing are of interest here.
-        body.instr_at(2, BrIf { block: entry });
-        names.push(name.to_owned());
+        if nothing {
+            // A jump out of the body is a return.
+            body.instr_at(2, BrIf { block: entry });
+        } else {
+            body.instr_at(2, Drop {});
+        }
+        tests.push(Test { name: name.to_owned(), skippable: nothing });
     }
-    for test in tests {
-        if !names.contains(test) {
+    for name in names {
+        if !tests.iter().any(|test| &test.name == name) {
             // Left out with `cfg`, or not found: to be seen either way.
-            println!("test {test} ... not in the wasm");
+            println!("test {name} ... not in the wasm");
         }
     }
     module.emit_wasm_file(to)?;
-    Ok(names)
+    Ok(tests)
 }

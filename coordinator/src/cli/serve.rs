@@ -29,8 +29,14 @@ pub(super) async fn serve(config: Config, migrate: bool) -> anyhow::Result<()> {
     let app = App::start(config).await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     let tasks = tokio::spawn(tasks::run(app.clone()));
-    let served = http::serve(app, listener, shutdown).await;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let served = http::serve(app, listener, &mut shutdown).await;
     tasks.abort();
+    if let Err(http::ServeError::Stopped(reason)) = &served {
+        tracing::error!(reason, "stopped: refusing everything until this process is ended");
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        http::stopped::refuse_all(listener, reason, shutdown).await?;
+    }
     Ok(served?)
 }
 

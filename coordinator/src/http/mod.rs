@@ -9,6 +9,7 @@
 pub mod body;
 pub mod guard;
 pub mod routes;
+pub mod stopped;
 
 mod handlers;
 mod reply;

@@ -163,3 +163,50 @@ async fn a_server_that_acknowledges_too_early_is_refused() {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut conn).await.unwrap();
     assert!(edgekeep.refused(&["user", "list"], "").contains("synchronous_commit"));
 }
+
+/// One plain request: status line and body.
+fn get(address: &str, path: &str) -> Option<String> {
+    use std::io::Read as _;
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+async fn until_it_says(address: &str, path: &str, status: &str, part: &str) -> String {
+    for _ in 0..600 {
+        match get(address, path) {
+            Some(answer) if answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(part) => {
+                return answer;
+            }
+            _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+    panic!("{path} never said {status} {part}: {:?}", get(address, path));
+}
+
+/// It must not end either: a supervisor would start it again, and the new process would not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_whose_database_went_back_in_time_stays_up_and_refuses() {
+    let edgekeep = Edgekeep::new().await;
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut serving = Command::new(env!("CARGO_BIN_EXE_edgekeep"))
+        .arg("serve")
+        .env("EDGEKEEP_CONFIG", &edgekeep.file)
+        .env("EDGEKEEP_DATABASE_URL", &edgekeep.database.url)
+        .env("EDGEKEEP_LISTEN", &address)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until_it_says(&address, "/readyz", "200", "ready").await;
+    let mut conn = edgekeep.database.connect().await;
+    sqlx::query("UPDATE heartbeat SET counter = 0").execute(&mut conn).await.unwrap();
+    until_it_says(&address, "/readyz", "503", "after-restore").await;
+    until_it_says(&address, "/healthz", "200", "stopped").await;
+    assert!(get(&address, "/v1/keys").is_some_and(|answer| answer.contains("urn:edgekeep:problem:unavailable")));
+    assert!(serving.try_wait().unwrap().is_none(), "it is still up");
+    let ended = Command::new("kill").arg(serving.id().to_string()).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(serving.wait().unwrap().code(), Some(1));
+}
