@@ -236,7 +236,7 @@ impl Guard {
         state::with(|state| {
             state.breaker.answered();
             if let Finding::Ended(reason) = finding {
-                remember_ended(state, &request.token, reason);
+                remember_ended(state, &request.token, answer.epoch, reason);
             }
         });
         self.answered = Some(Answered {
@@ -311,8 +311,12 @@ fn finding(verdict: CheckVerdict) -> (Finding, Option<String>) {
     }
 }
 
-/// Only a session that a verified proof names: the coordinator says `invalid` of proofs that name none.
-fn remember_ended(state: &mut State, proof: &str, reason: Reason) {
+/// Only a session that a verified proof names: the coordinator says `invalid` of proofs that name none. And only what
+/// was read in the view's epoch or a later one: answers of a lower epoch are dropped (design 2.2).
+fn remember_ended(state: &mut State, proof: &str, epoch: u16, reason: Reason) {
+    if epoch < state.view.epoch() {
+        return;
+    }
     let Some(keys) = state.keys.clone() else { return };
     let token = edgekeep_shared::token::UntrustedToken::parse(proof).ok();
     let Some(token) = token.and_then(|token| token.verify(&keys.ring, keys.site).ok()) else { return };
@@ -351,7 +355,7 @@ pub fn counting_proof(cookies: &str) -> Option<(String, String)> {
 #[must_use]
 pub fn clear_all(cookies: &str, but: Option<&str>) -> Vec<String> {
     let mut names: Vec<&str> = Vec::new();
-    for presented in cookie::presented(cookies) {
+    for presented in cookie::all_presented(cookies) {
         if Some(presented.name) != but && !names.contains(&presented.name) {
             names.push(presented.name);
         }
@@ -362,6 +366,72 @@ pub fn clear_all(cookies: &str, but: Option<&str>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use edgekeep_shared::api::{Key, KeysAnswer};
+    use edgekeep_shared::feed::{Answer, Head};
+    use edgekeep_shared::ids::{KeyId, SessionId, UserId};
+    use edgekeep_shared::keyring::{RingKey, Secret};
+    use edgekeep_shared::position::Position;
+    use edgekeep_shared::token::{self, Claims};
+
+    const SECRET: [u8; 32] = [0xab; 32];
+
+    /// An isolate with one key, whose view is of this epoch.
+    fn state_of_epoch(epoch: u16) -> State {
+        let mut state = State::default();
+        let nonce = Nonce([1; 16]);
+        let answer = KeysAnswer {
+            nonce,
+            version: 1,
+            keys: vec![Key { id: KeyId(1), secret: "ab".repeat(32), withdrawn: false }],
+            site: "main".to_owned(),
+            form_secret: "cd".repeat(32),
+            sessions_per_user: 1,
+            password_min_chars: 15,
+            now_ms: 1,
+        };
+        state.keys = keys::Keys::from_answer(answer, nonce, None, 0).map(std::rc::Rc::new);
+        let question = state.view.question(nonce, 0);
+        let head = Head {
+            nonce,
+            epoch,
+            from: None,
+            to: Position { xmax: 10, xip: Vec::new() },
+            age_ms: 0,
+            held_ms: 0,
+            read_at_ms: 1_000,
+            keys_version: 1,
+            settings_version: 1,
+            max_staleness_ms: 5_000,
+            next_page: None,
+        };
+        let sent = state.view.sent(0);
+        state.view.apply(&question, &Answer { head, entries: Vec::new() }, sent, 0);
+        assert_eq!(state.view.epoch(), epoch);
+        state
+    }
+
+    #[test]
+    fn an_end_that_a_lower_epoch_tells_of_is_not_remembered() {
+        let session_id = SessionId([7; 16]);
+        let claims = Claims {
+            site: SiteId::of("main"),
+            user_id: UserId(1),
+            revision: Revision(1),
+            session_id,
+            authenticated_at_ms: 1,
+            renew_after_ms: 2,
+            idle_expires_at_ms: 3,
+            expires_at_ms: 4,
+            name: "ann".to_owned(),
+            roles: Vec::new(),
+        };
+        let proof = token::sign(&claims, &RingKey::new(KeyId(1), &Secret(SECRET), false)).expect("a proof");
+        for (epoch, reason) in [(4, None), (5, Some(Reason::Revoked)), (6, Some(Reason::Revoked))] {
+            let mut state = state_of_epoch(5);
+            remember_ended(&mut state, &proof, epoch, Reason::Revoked);
+            assert_eq!(state.ended.reason(session_id), reason, "{epoch}");
+        }
+    }
 
     #[test]
     fn every_presented_cookie_is_cleared_once_but_the_new_one_stays() {

@@ -86,7 +86,9 @@ impl Incoming {
     #[must_use]
     pub fn cookie_problem(&self) -> Option<Problem> {
         let detail = || {
-            format!("The Cookie header has more than {MAX_COOKIE_BYTES} bytes. Delete some of this site's cookies, then try again.")
+            format!(
+                "The Cookie header has more than {MAX_COOKIE_BYTES} bytes. Delete some of this site's cookies, then try again."
+            )
         };
         self.cookies_too_long.then(|| Problem::new(Code::TooLarge, detail()))
     }

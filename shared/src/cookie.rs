@@ -56,18 +56,26 @@ pub struct Presented<'a> {
     pub value: &'a str,
 }
 
-/// The last [`MAX_LOOKED_AT`] cookies of ours, in the header's order.
-#[must_use]
-pub fn presented(header: &str) -> Vec<Presented<'_>> {
-    let mut ours: Vec<_> = pairs(header)
-        .rev()
+/// The cookies of ours in a `Cookie` header.
+fn ours(header: &str) -> impl DoubleEndedIterator<Item = Presented<'_>> {
+    pairs(header)
         .filter_map(|pair| pair.split_once('='))
         .filter(|(name, _)| name.starts_with(COOKIE_PREFIX))
         .map(|(name, value)| Presented { name, value })
-        .take(MAX_LOOKED_AT)
-        .collect();
-    ours.reverse();
-    ours
+}
+
+/// The last [`MAX_LOOKED_AT`] cookies of ours, in the header's order.
+#[must_use]
+pub fn presented(header: &str) -> Vec<Presented<'_>> {
+    let mut last: Vec<_> = ours(header).rev().take(MAX_LOOKED_AT).collect();
+    last.reverse();
+    last
+}
+
+/// All cookies of ours, however many: for signing out, which must not overlook one and say that it is done.
+#[must_use]
+pub fn all_presented(header: &str) -> Vec<Presented<'_>> {
+    ours(header).collect()
 }
 
 /// The pair holds one of our cookies, wherever in it. A proxy or the platform may have joined two `Cookie` headers with a

@@ -12,7 +12,7 @@
 //! The shell carries a decision out and, after every await, calls the gate again with a fresh clock
 //! and view. `asked` counts how often it has asked for this request, so that it ends.
 
-use crate::cookie::Chosen;
+use crate::cookie::{Chosen, cookie_name};
 use crate::ids::{SessionId, UserId};
 use crate::lease::{EdgeMs, Sent, at_least, true_at};
 use crate::policy::{Access, RoutePolicy};
@@ -232,6 +232,12 @@ fn by_verdict(situation: &Situation<'_>, verdict: &Verdict) -> Decision {
         Finding::Ended(reason) => return Decision::Deny(Denial::NoSession(*reason)),
         Finding::Current { identity, revision } => (identity, *revision),
     };
+    // Nobody could check the name without the key; with the session's id it can be.
+    if let Chosen::UnknownKey { name, .. } = situation.chosen
+        && *name != cookie_name(identity.session_id)
+    {
+        return Decision::Deny(Denial::NoSession(Reason::Invalid));
+    }
     // A newer entry arrived while the answer was under way: what it says is no longer the last word.
     if view.revision_of(identity.user_id).is_some_and(|known| revision < known) {
         return Decision::AskCoordinator;

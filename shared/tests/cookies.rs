@@ -4,7 +4,8 @@
 mod support;
 
 use edgekeep_shared::cookie::{
-    COOKIE_PREFIX, Chosen, MAX_LOOKED_AT, choose, clear_cookie, cookie_name, presented, set_cookie, strip,
+    COOKIE_PREFIX, Chosen, MAX_LOOKED_AT, all_presented, choose, clear_cookie, cookie_name, presented, set_cookie,
+    strip,
 };
 use edgekeep_shared::ids::{KeyId, SessionId, SiteId};
 use edgekeep_shared::keyring::{KeyRing, RingKey, Secret};
@@ -68,6 +69,7 @@ fn only_the_last_few_are_looked_at() {
     assert_eq!(chosen_session(&format!("{}; {}", junk.join("; "), cookie(&one))), Some(one.session_id));
     assert_eq!(chosen_session(&format!("{}; {}", cookie(&one), junk.join("; "))), None);
     assert_eq!(presented(&junk.join("; ")).len(), MAX_LOOKED_AT);
+    assert_eq!(all_presented(&junk.join("; ")).len(), junk.len());
 }
 
 #[test]

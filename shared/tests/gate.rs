@@ -3,7 +3,7 @@
 
 mod support;
 
-use edgekeep_shared::cookie::Chosen;
+use edgekeep_shared::cookie::{COOKIE_PREFIX, Chosen, cookie_name};
 use edgekeep_shared::gate::{Decision, Denial, Finding, How, Identity, MAX_ASKS, Situation, Verdict, decide};
 use edgekeep_shared::ids::KeyId;
 use edgekeep_shared::policy::{Access, RoutePolicy};
@@ -171,6 +171,18 @@ fn no_cookie_and_a_bad_cookie_are_told_apart_and_an_unknown_key_is_neither() {
     assert_eq!(bad, Decision::Deny(Denial::NoSession(Reason::Invalid)));
     let unknown = Chosen::UnknownKey { name: "n".into(), value: "v".into() };
     assert_eq!(ask(&unknown, &RoutePolicy::SESSION, &view, E0, None), Decision::AskCoordinator);
+}
+
+#[test]
+fn a_proof_that_only_the_coordinator_can_read_counts_under_its_own_name_only() {
+    let view = View::default();
+    let verdict = current(&view, E0, claims().revision.0);
+    let under = |name: String| {
+        let chosen = Chosen::UnknownKey { name, value: "v".into() };
+        ask(&chosen, &RoutePolicy::SESSION, &view, E0, Some(&verdict))
+    };
+    assert_eq!(allowed(&under(cookie_name(claims().session_id))), Some(How::Coordinator));
+    assert_eq!(under(format!("{COOKIE_PREFIX}00000000")), Decision::Deny(Denial::NoSession(Reason::Invalid)));
 }
 
 #[test]

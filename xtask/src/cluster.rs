@@ -433,13 +433,22 @@ impl Drop for Cluster {
     }
 }
 
-fn wipe(options: &Options) -> Result<()> {
-    if matches!(options.database, Database::At(_)) {
+/// Nothing is wiped that was not made here.
+///
+/// # Errors
+/// If the options ask for that.
+pub fn refuse_to_wipe(options: &Options) -> Result<()> {
+    if options.fresh && matches!(options.database, Database::At(_)) {
         bail!(
             "--fresh wipes only databases of its own making, and DATABASE_URL names yours: \
              empty it yourself (DROP SCHEMA public CASCADE; CREATE SCHEMA public), or leave --fresh away"
         );
     }
+    Ok(())
+}
+
+fn wipe(options: &Options) -> Result<()> {
+    refuse_to_wipe(options)?;
     postgres::wipe(&options.folder)?;
     state::wipe(&options.folder)
 }

@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::Dev;
-use crate::cluster::{Cluster, Database, Options};
+use crate::cluster::{self, Cluster, Database, Options};
 use crate::{console, paths, probe, reaper};
 
 /// Where wrangler, and so everybody, expects a worker.
@@ -51,6 +51,7 @@ pub fn run(dev: &Dev) -> Result<ExitCode> {
 
     // Starting takes a while, and Ctrl-C must not wait for it: the cluster starts on a thread of its own.
     let options = options(dev);
+    refuse_early(dev, &options)?;
     let (started_sender, started) = mpsc::channel();
     let starting = std::thread::spawn(move || {
         let _ = started_sender.send(Cluster::start(options));
@@ -97,6 +98,18 @@ pub fn run(dev: &Dev) -> Result<ExitCode> {
     reaper::stop_everything();
     step.done("nothing is left running");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What would only come out after minutes of building is said at once.
+fn refuse_early(dev: &Dev, options: &Options) -> Result<()> {
+    let edges = (0..u16::from(dev.edges)).map(|index| (options.edge_port, index));
+    let coordinators = (0..u16::from(dev.coordinators)).map(|index| (options.coordinator_port, index));
+    for (first, index) in edges.chain(coordinators).chain([(options.origin_port, 0)]) {
+        if first != 0 {
+            probe::port(first.checked_add(index).context("no such port")?)?;
+        }
+    }
+    cluster::refuse_to_wipe(options)
 }
 
 fn options(dev: &Dev) -> Options {

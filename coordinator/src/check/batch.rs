@@ -19,7 +19,7 @@ use super::verdict::{Found, FoundSession, FoundUser};
 use crate::db::{self, DbError};
 use crate::epoch;
 use crate::feed::FeedHandle;
-use crate::feed::doubt::Doubts;
+use crate::feed::doubt::watched;
 use crate::feed::heartbeat::{BEAT_LIMIT, BeatError, Heartbeat, random_instance};
 use crate::feed::moment::Moment;
 use crate::metrics::Metrics;
@@ -173,10 +173,10 @@ async fn ask(
     heartbeat: &mut Heartbeat,
     asks: &[Ask],
 ) -> Result<Option<Vec<Batched>>, BeatError> {
-    let (began, doubts) = (Moment::now(), Doubts::before());
+    let began = Moment::now();
     let sessions: Vec<Vec<u8>> = asks.iter().map(|ask| ask.session_id.0.to_vec()).collect();
     let users: Vec<i64> = asks.iter().map(|ask| db::signed(ask.user_id.0)).collect();
-    let rows = sqlx::query!(
+    let answered = sqlx::query!(
         r#"WITH beat AS (
                UPDATE heartbeat SET counter = counter + 1, beat_at = clock_timestamp()
                WHERE instance = $1 AND counter >= $2 RETURNING counter
@@ -207,15 +207,13 @@ async fn ask(
         &sessions,
         &users,
     )
-    .fetch_all(connection)
-    .await
-    .map_err(DbError::from)?;
+    .fetch_all(connection);
+    let rows = watched(answered).await?;
     let same = rows.first().is_some_and(|row| row.same == Some(true) && row.epoch.is_some());
     if !same || rows.len() != asks.len() {
         return Ok(None);
     }
     heartbeat.acknowledged(rows.first().and_then(|row| row.beat), began)?;
-    doubts.after()?;
     let mut answers = Vec::with_capacity(rows.len());
     for row in rows {
         let session = match (row.session_user, row.authenticated_at_ms, row.proof_until_ms) {

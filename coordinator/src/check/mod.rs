@@ -22,7 +22,7 @@ use edgekeep_shared::token::{Claims, VerifiedToken};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::db::DbError;
 use crate::failure::Failure;
@@ -37,8 +37,9 @@ use verdict::{Current, Verdict, decide, renewal_is_due};
 const QUEUE: usize = 4_096;
 /// How long a question waits for its batch.
 const ASK_LIMIT: Duration = Duration::from_secs(8);
-/// The least time between two loads of the key set that an unknown key id brings about.
-const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(1);
+/// The least time between two loads of the key set that an unknown key id brings about. A question waits for so long at
+/// most, which is far less than an edge waits for its answer.
+const UNKNOWN_KEY_PAUSE: Duration = Duration::from_millis(250);
 
 /// What checks need.
 pub struct Options {
@@ -125,21 +126,23 @@ impl CheckHandle {
         if refused == TokenRefused::Invalid {
             return Ok(None);
         }
-        // Another coordinator may just have made the key. Whoever comes while it is looked up waits for that.
+        // Another coordinator may just have made the key: only a look that begins after the question came can tell that
+        // there is none. All who come before the next look share it.
         let asked = Instant::now();
-        let mut last = self.0.last_unknown_key.lock().await;
-        if last.is_none_or(|last| last.elapsed() > UNKNOWN_KEY_PAUSE) {
+        let mut looked = self.0.last_unknown_key.lock().await;
+        if looked.is_none_or(|began| began < asked) {
+            if let Some(last) = *looked {
+                sleep_until(last + UNKNOWN_KEY_PAUSE).await;
+            }
             let began = Instant::now();
             let mut connection = self.0.pool.acquire().await.map_err(DbError::from)?;
             self.0.keys.load(&mut connection).await?;
-            *last = Some(began);
+            *looked = Some(began);
         }
         match self.0.keys.verify(token, site) {
             Ok(proof) => Ok(Some(proof)),
             // The key is in no key set: it was dropped when all of its sessions were over, or it never was ours.
-            Err(_) if last.is_some_and(|looked| looked >= asked) => Ok(None),
-            // It was looked for before this question came, and may have been made since.
-            Err(_) => Err(Failure::Unknown),
+            Err(_) => Ok(None),
         }
     }
 

@@ -178,8 +178,14 @@ async fn import(admin: &Admin, file: &Path, skip_existing: bool, json: bool) -> 
 async fn import_one(admin: &Admin, line: &str, skip_existing: bool) -> anyhow::Result<bool> {
     let one: Import = serde_json::from_str(line)
         .map_err(|error| anyhow::anyhow!("not a JSON object with name, hash and roles (column {})", error.column()))?;
-    if skip_existing && !matches!(admin.show(&one.name).await, Err(Failure::Invalid(_))) {
-        return Ok(false);
+    if skip_existing {
+        match admin.show(&one.name).await {
+            Ok(_) => return Ok(false),
+            // There is none, or the name is refused below.
+            Err(Failure::Invalid(_)) => {}
+            // "Could not look" is not "is there".
+            Err(failure) => return told(Err(failure)),
+        }
     }
     told(admin.add(&one.name, NewPassword::Imported(one.hash), &one.roles).await)?;
     Ok(true)
@@ -248,4 +254,43 @@ fn print_new(entries: &[AuditView], json: bool, seen: &mut HashSet<i64>, last: &
         output::line(&output::plain(&format!("{}  {who}  {}{session}{detail}", entry.at, entry.action)))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use edgekeep_shared::keyring::Secret;
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::*;
+    use crate::config::{Argon2Config, HashingConfig};
+    use crate::password::Hasher;
+    use crate::password::rules::BlockList;
+    use crate::secrets::Secrets;
+
+    #[tokio::test]
+    async fn a_user_who_could_not_be_looked_up_is_not_skipped() {
+        let secret = || Secret([1; 32]);
+        let secrets = Secrets {
+            seal_key: secret(),
+            subject_key: secret(),
+            attempt_key: secret(),
+            attempt_key_previous: None,
+            pepper: None,
+        };
+        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(100));
+        let admin = Admin {
+            // Nobody listens there.
+            pool: pool.connect_lazy("postgres://127.0.0.1:1/nothing").unwrap(),
+            hasher: Hasher::new(
+                &Argon2Config { memory_kib: 1024, passes: 1, lanes: 1 },
+                &HashingConfig::default(),
+                None,
+            )
+            .unwrap(),
+            block_list: BlockList::load(None).unwrap(),
+            secrets,
+        };
+        let line = r#"{"name":"ann","hash":"$2b$12$x"}"#;
+        assert!(import_one(&admin, line, true).await.is_err());
+    }
 }

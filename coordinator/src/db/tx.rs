@@ -6,7 +6,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::DbError;
-use crate::feed::doubt::Doubts;
+use crate::feed::doubt::watched;
 
 /// How often a transaction is tried before its conflict is passed on.
 const TRIES: u32 = 6;
@@ -122,10 +122,8 @@ impl CloseUnlessTold<'_> {
     async fn execute_commit(&mut self) -> Result<(), DbError> {
         match &mut self.connection {
             Some(connection) => {
-                let doubts = Doubts::before();
-                sqlx::query!("COMMIT").execute(&mut ***connection).await?;
-                // Acknowledged, with a warning: a wait for the standby that somebody has cancelled.
-                doubts.after()
+                // Acknowledged with a warning: a wait for the standby that somebody has cancelled.
+                watched(sqlx::query!("COMMIT").execute(&mut ***connection)).await.map(|_| ())
             }
             None => Ok(()),
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::doubt::Doubts;
+use super::doubt::watched;
 use super::moment::Moment;
 use crate::db::{self, DbError};
 
@@ -102,15 +102,14 @@ impl Heartbeat {
     /// # Errors
     /// When it was not acknowledged, or the database has forgotten earlier ones.
     pub async fn beat(&mut self, connection: &mut PgConnection) -> Result<Beat, BeatError> {
-        let (began, doubts) = (Moment::now(), Doubts::before());
-        let (counter, xid) = match tokio::time::timeout(BEAT_LIMIT, self.write(connection)).await {
+        let began = Moment::now();
+        let (counter, xid) = match tokio::time::timeout(BEAT_LIMIT, watched(self.write(connection))).await {
             Ok(written) => written?.unzip(),
             Err(_) => {
                 return Err(DbError::CommitUnknown(format!("no beat within {} s", BEAT_LIMIT.as_secs())).into());
             }
         };
         self.acknowledged(counter, began)?;
-        doubts.after()?;
         Ok(Beat { began, xid: db::unsigned(xid.unwrap_or(0))? })
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgekeep::failure::Failure;
-use edgekeep::keys::admin;
+use edgekeep::keys::{KeyStore, admin};
 use edgekeep_shared::api::{CheckAnswer, CheckRequest, CheckVerdict};
 use edgekeep_shared::ids::{KeyId, Nonce, SessionId, SiteId, UserId};
 use edgekeep_shared::keyring::{RingKey, Secret};
@@ -154,11 +154,23 @@ async fn a_proof_newer_than_the_row_and_a_forged_one() {
 #[tokio::test]
 async fn a_key_is_unknown_only_if_it_was_looked_for_after_the_question_came() {
     let t = SignedIn::new().await;
-    let key = RingKey::new(KeyId(77), &Secret([9; 32]), false);
-    let token = sign(&t.claims, &key).unwrap();
-    assert_eq!(ended(&t.check(token.clone(), true).await.unwrap().verdict), Some(Reason::Invalid));
-    // Within the pause between two looks it may have been made: never "not signed in".
-    assert!(matches!(t.check(token, true).await, Err(Failure::Unknown)));
+    let unknown = sign(&t.claims, &RingKey::new(KeyId(77), &Secret([9; 32]), false)).unwrap();
+    assert_eq!(ended(&t.check(unknown.clone(), true).await.unwrap().verdict), Some(Reason::Invalid));
+    // A moment later a key is made elsewhere that signs at once.
+    let mut transaction = t.database.pool.begin().await.unwrap();
+    admin::withdraw_all(&mut transaction, &Secret(SEAL_KEY)).await.unwrap();
+    transaction.commit().await.unwrap();
+    let elsewhere = KeyStore::new(&Secret(SEAL_KEY));
+    elsewhere.load(&mut t.database.connection().await).await.unwrap();
+    let new = elsewhere.sign(&t.claims, t.rig.feed.now_ms().unwrap() + 1_000).unwrap();
+    assert!(matches!(t.check(new, true).await.unwrap().verdict, CheckVerdict::Current { .. }));
+    // Many share one look.
+    let began = std::time::Instant::now();
+    let many = (0..20).map(|_| t.check(unknown.clone(), true));
+    for answer in futures_util::future::join_all(many).await {
+        assert_eq!(ended(&answer.unwrap().verdict), Some(Reason::Invalid));
+    }
+    assert!(began.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test]

@@ -232,8 +232,15 @@ async fn expired_entries_are_not_sent() {
     database.users(2).await;
     let rig = Rig::start(&database).await;
     let at = rig.load().await;
-    database.raise(1).await;
-    database.sql("UPDATE user_state SET needed_until = now() + interval '300 milliseconds' WHERE user_id = 1").await;
+    // In one transaction: the reader must not see the entry with the longer time in between.
+    let mut connection = database.connection().await;
+    execute(&mut connection, "BEGIN").await;
+    raise(&mut connection, 1).await;
+    execute(
+        &mut connection,
+        "UPDATE user_state SET needed_until = clock_timestamp() + interval '300 milliseconds' WHERE user_id = 1; COMMIT",
+    )
+    .await;
     let got = rig.after(&at, 2_000).await;
     assert_eq!(users(&got), [1]);
     crate::rig::until("it expired", || rig.metrics.feed_entries.get() == 0).await;

@@ -26,7 +26,7 @@ pub fn fresh(incoming: &Incoming, keys: &Keys) -> Fresh {
     let known = pre_session(&incoming.cookies).map(str::to_owned);
     let made = known.is_none();
     let pre_session = known.unwrap_or_else(|| to_base64url(&js::random::<PRE_SESSION_BYTES>()));
-    let key = form_key::seal(&keys.form_secret, now_ms(), js::random(), &pre_session);
+    let key = form_key::seal(&keys.form_secret, now_ms(keys), js::random(), &pre_session);
     let attributes = "Path=/; Secure; HttpOnly; SameSite=Lax";
     Fresh { key, set_cookie: made.then(|| format!("{PRE_SESSION_COOKIE}={pre_session}; {attributes}")) }
 }
@@ -38,7 +38,7 @@ pub fn fresh(incoming: &Incoming, keys: &Keys) -> Fresh {
 pub fn of_request(incoming: &Incoming, kind: BodyKind, fields: &Fields, keys: &Keys) -> Result<String, Problem> {
     if let (BodyKind::Form, Some(key)) = (kind, fields.get("form_key")) {
         let cookie = pre_session(&incoming.cookies).unwrap_or_default();
-        return match form_key::open(&keys.form_secret, key, cookie, now_ms()) {
+        return match form_key::open(&keys.form_secret, key, cookie, now_ms(keys)) {
             Ok(()) => Ok(key.to_owned()),
             Err(FormKeyError::TooOld) => Err(invalid("This page was open for more than a day. Please try again.")),
             Err(FormKeyError::Invalid) => Err(invalid(
@@ -81,11 +81,11 @@ fn pre_session(cookies: &str) -> Option<&str> {
     }
 }
 
-/// Coordinator time where it is known, else this edge's.
-fn now_ms() -> u64 {
+/// Coordinator time: by the view, or where there is none yet by the answer that brought the keys.
+fn now_ms(keys: &Keys) -> u64 {
     let now_ms = clock::now_ms();
     let known = state::with(|state| state.view.clock().map(|clock| clock.latest_ms(now_ms)));
-    known.unwrap_or_else(|| u64::try_from(now_ms).unwrap_or(0))
+    known.unwrap_or_else(|| keys.coordinator_ms(now_ms))
 }
 
 fn invalid(detail: &str) -> Problem {

@@ -3,7 +3,7 @@
 
 use edgekeep_shared::api::{LogoutRequest, SignedOutAnswer};
 use edgekeep_shared::cookie;
-use edgekeep_shared::problem::Reason;
+use edgekeep_shared::problem::{Code, Problem, Reason};
 use edgekeep_shared::return_to;
 use edgekeep_shared::token::{UntrustedToken, VerifyError};
 
@@ -23,6 +23,13 @@ pub async fn sign_out(incoming: &Incoming, place: Place<'_>) -> Reply {
         Err(problem) => return refuse::problem(place, &problem),
     };
     let tokens = presented_tokens(&incoming.cookies);
+    if tokens.len() > cookie::MAX_LOOKED_AT {
+        let detail = format!(
+            "More than {} sessions are presented at once. Delete this site's cookies and sign out everywhere.",
+            cookie::MAX_LOOKED_AT
+        );
+        return refuse::problem(place, &Problem::new(Code::TooLarge, detail));
+    }
     let wait_s = wait_s(incoming);
     let answer = if tokens.is_empty() {
         Ok(nothing_to_end())
@@ -50,7 +57,8 @@ pub async fn sign_out(incoming: &Incoming, place: Place<'_>) -> Reply {
         .cookies(guard::clear_all(&incoming.cookies, None))
 }
 
-/// The presented proofs that are ours or may be: an unknown key is the coordinator's to judge.
+/// The presented proofs that are ours or may be: an unknown key is the coordinator's to judge. All cookies are looked
+/// at: with one overlooked, "signed out" would not be true.
 fn presented_tokens(cookies: &str) -> Vec<String> {
     let keys = state::with(|state| state.keys.clone());
     let may_be_ours = |value: &str| {
@@ -60,7 +68,7 @@ fn presented_tokens(cookies: &str) -> Vec<String> {
             None => true,
         }
     };
-    let values = cookie::presented(cookies).into_iter().map(|cookie| cookie.value);
+    let values = cookie::all_presented(cookies).into_iter().map(|cookie| cookie.value);
     values.filter(|value| may_be_ours(value)).map(str::to_owned).collect()
 }
 
@@ -83,4 +91,18 @@ fn remember(tokens: &[String]) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edgekeep_shared::cookie::COOKIE_PREFIX;
+
+    #[test]
+    fn no_number_of_other_cookies_hides_a_session_from_signing_out() {
+        // Without keys whatever has the form of a proof may be one.
+        let proof = format!("1.AQ{}", "A".repeat(160));
+        let junk: String = (0..20).map(|n| format!("; {COOKIE_PREFIX}{n:08x}=x")).collect();
+        assert_eq!(presented_tokens(&format!("{COOKIE_PREFIX}00000000={proof}{junk}")), [proof]);
+    }
 }

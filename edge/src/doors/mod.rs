@@ -131,9 +131,15 @@ fn key_to_keep<'a>(problem: &Problem, fields: &'a Fields) -> &'a str {
 
 /// What the coordinator is told about the client.
 fn client(incoming: &Incoming) -> edgekeep_shared::api::Client {
-    let address = incoming.config.client_address_header.as_deref().and_then(|name| incoming.header(name));
+    let address = address_of(incoming.config.client_address_header.as_deref(), |name| incoming.header(name));
     let user_agent = incoming.header("User-Agent").unwrap_or_default();
     edgekeep_shared::api::Client { address, user_agent: user_agent.chars().take(256).collect() }
+}
+
+/// The address in the trusted header, if one is configured. One that is missing or over-long all the same is passed on
+/// as no address, which shares one limit: leaving it out would switch the limit off for whoever comes without it.
+fn address_of(trusted: Option<&str>, header: impl FnOnce(&str) -> Option<String>) -> Option<String> {
+    trusted.map(|name| header(name).unwrap_or_default())
 }
 
 /// Is shown a page rather than JSON.
@@ -144,6 +150,13 @@ fn is_browser(asker: Asker) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_without_a_trusted_header_there_is_no_limit() {
+        assert_eq!(address_of(None, |_| Some("192.0.2.1".to_owned())), None);
+        assert_eq!(address_of(Some("X-Real-IP"), |_| Some("192.0.2.1".to_owned())).as_deref(), Some("192.0.2.1"));
+        assert_eq!(address_of(Some("X-Real-IP"), |_| None).as_deref(), Some(""));
+    }
 
     #[test]
     fn what_reads_never_posts_and_the_other_way_round() {

@@ -1,8 +1,9 @@
 //! Waits that grow, and the cap (NIST SP 800-63B-4).
 
-use edgekeep_tests::client::{Client, wrong};
+use edgekeep_tests::client::{Client, login_request, wrong};
 use edgekeep_tests::shape::assert_problem;
-use edgekeep_tests::until;
+use edgekeep_tests::{random_hex, until};
+use xtask::state::User;
 
 use crate::world_with;
 
@@ -51,4 +52,34 @@ fn a_right_password_after_the_wait_works() {
         assert_eq!(Client::new().login(world.edge(0), &wrong(&user)).status, 401);
     }
     until("the lock is over", || (Client::new().login(world.edge(1), &user).status == 200).then_some(()));
+}
+
+#[test]
+fn one_client_address_that_tries_many_accounts_is_slowed_down() {
+    let mut world = world_with(&[]);
+    let url = world.cluster.coordinators[0].url.clone();
+    let edge = world.add_edge(|setup| {
+        setup.coordinator_urls = vec![url];
+        setup.variables.push(("CLIENT_ADDRESS_HEADER".into(), "CF-Connecting-IP".into()));
+    });
+    let user = world.user("address");
+    let guess = |address: &str| {
+        let nobody = User { name: format!("nobody-{}", random_hex(6)), ..wrong(&user) };
+        let request = login_request(&nobody, &random_hex(8)).header("CF-Connecting-IP", address);
+        Client::new().send(world.edge(edge), request)
+    };
+    let slowed = until("the address is slowed down", || {
+        let response = guess("2001:db8:1:2::1");
+        (response.status == 429).then_some(response)
+    });
+    assert_problem(&slowed, 429, "rate_limited");
+    // The whole network of an IPv6 client is one; other addresses are others.
+    assert_problem(&guess("2001:db8:1:2:ffff::9"), 429, "rate_limited");
+    assert_problem(&guess("2001:db8:1:3::1"), 401, "invalid_credentials");
+    assert_problem(&guess("192.0.2.1"), 401, "invalid_credentials");
+    // The header counts only where the deployment trusts it.
+    let request = login_request(&user, &random_hex(8)).header("CF-Connecting-IP", "2001:db8:1:2::1");
+    assert_eq!(Client::new().send(world.edge(0), request).status, 200);
+    world.cluster.edges[edge].kill();
+    world.forget_edge(edge);
 }
