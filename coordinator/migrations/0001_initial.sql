@@ -35,7 +35,7 @@ CREATE TABLE settings (
     login_wait_ms            integer NOT NULL DEFAULT 0 CHECK (login_wait_ms BETWEEN 0 AND 30000),
     -- Password policy (NIST SP 800-63B-4 3.1.1.2)
     password_min_chars       integer NOT NULL DEFAULT 15 CHECK (password_min_chars BETWEEN 8 AND 128),
-    attempt_retention_ms     bigint  NOT NULL DEFAULT 90000000 CHECK (attempt_retention_ms >= 90000000), -- 25 h: longer than any key lives
+    attempt_retention_ms     bigint  NOT NULL DEFAULT 97200000 CHECK (attempt_retention_ms >= 97200000), -- 27 h: a form's key lives 24 h, and its stamp may be 2 h ahead
     audit_retention_ms       bigint  NOT NULL DEFAULT 31536000000 CHECK (audit_retention_ms >= 2678400000)
 );
 INSERT INTO settings DEFAULT VALUES;

@@ -1,7 +1,7 @@
 //! The identity of an attempt: what makes two deliveries *the same* login (G4, design 2.3 step 2).
 //!
 //! The id is a keyed hash of the operation, the subject, the idempotency key and the passwords
-//! exactly as given to the hash function, each with its length in front. So a retry is the same
+//! exactly as typed, each with its length in front. So a retry is the same
 //! key *and* the same credentials, another password is another, counted, attempt, and neither key
 //! nor password is stored anywhere.
 

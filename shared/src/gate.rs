@@ -194,7 +194,9 @@ fn by_memory(situation: &Situation<'_>, token: &VerifiedToken) -> Decision {
     let claims = token.claims();
     // A cold isolate knows no time and no entries: an empty view never means "nothing revoked".
     let Some(clock) = view.clock().filter(|_| view.is_loaded()) else { return Decision::AskCoordinator };
-    if clock.earliest_ms(now_ms) >= claims.expires_at_ms {
+    // Only within the lease: a clock that was stepped forward must not end a session that may be fine (G8).
+    let leased = view.lease().holds(now_ms, route.max_staleness_ms.filter(|ms| *ms > 0), keys_version);
+    if leased && clock.earliest_ms(now_ms) >= claims.expires_at_ms {
         return Decision::Deny(Denial::NoSession(Reason::Expired));
     }
     let due = clock.latest_ms(now_ms) >= claims.renew_after_ms || claims.renew_after_ms <= view.pruned_to_ms();
@@ -204,7 +206,7 @@ fn by_memory(situation: &Situation<'_>, token: &VerifiedToken) -> Decision {
     if route.is_strict() {
         return Decision::AskCoordinator;
     }
-    if !view.lease().holds(now_ms, route.max_staleness_ms, keys_version) {
+    if !leased {
         return Decision::Refresh;
     }
     if view.revision_of(claims.user_id).is_some_and(|revision| claims.revision < revision) {

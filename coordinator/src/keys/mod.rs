@@ -143,6 +143,11 @@ impl KeyStore {
             keys.iter().map(|key| RingKey::new(key.times.id, &key.secret, key.times.withdrawn)).collect(),
         );
         let mut loaded = self.0.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        // A slow load that began before what is known now never puts an older set in the place of a newer one.
+        let overtaken = loaded.confirmed.is_some_and(|confirmed| began.monotonic_until(confirmed) > Duration::ZERO);
+        if overtaken && version < loaded.ring.version() {
+            return Ok(loaded.ring.version());
+        }
         *loaded = Loaded { ring: Arc::new(ring), keys, confirmed: Some(began) };
         Ok(version)
     }

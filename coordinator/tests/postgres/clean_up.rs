@@ -28,7 +28,7 @@ async fn old_attempts_go_unless_they_still_count() {
     failure(cluster.login(request("ann", "not the right password", "key-0")).await);
     cluster.signed_in("ann", "key-1").await;
     failure(cluster.login(request("ann", "not the right password", "key-2")).await);
-    cluster.execute("UPDATE attempt SET reserved_at = reserved_at - interval '26 hours'").await;
+    cluster.execute("UPDATE attempt SET reserved_at = reserved_at - interval '28 hours'").await;
     cluster
         .execute("UPDATE attempt SET settled_at = NULL, outcome = NULL, owner_deadline = now() + interval '1 hour' WHERE seq = 1")
         .await;
