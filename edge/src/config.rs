@@ -6,6 +6,8 @@
 //! | `EDGE_CREDENTIAL` (secret) | what `edgekeep edge add` printed | error |
 //! | `ASSERTION_KEY` (secret) | 32 bytes as base64url, shared with the origin | error where there is an origin |
 //! | `ORIGIN` or `ORIGIN_URL` | service binding or address of the protected site | error for the gateway |
+//! | `ORIGIN_TIMEOUT_S` | how long the site may take until its answer begins, 1 to 3600 s | 100 s |
+//! | `PUBLIC_SCHEME` | `https` where TLS ends in front of this worker, so that it sees plain HTTP | as the request came |
 //! | `POLICY` | route policy, JSON (see `shared::policy`) | every path needs a session |
 //! | `AUTH_PREFIX` | where our own doors are | `/auth` |
 //! | `CLIENT_ADDRESS_HEADER` | the one header that names the client's address, set by something we trust | no address is passed on |
@@ -15,6 +17,8 @@ use edgekeep_shared::codec::from_base64url;
 use edgekeep_shared::keyring::Secret;
 use edgekeep_shared::policy::Policy;
 
+/// What Cloudflare itself allows an origin.
+const DEFAULT_ORIGIN_TIMEOUT_S: u32 = 100;
 /// The most coordinators that are tried.
 const MAX_COORDINATORS: usize = 8;
 
@@ -42,6 +46,8 @@ pub struct Origin {
     pub address: OriginAddress,
     /// Signs assertions for it.
     pub assertion_key: Secret,
+    /// How long it may take until its answer begins, in milliseconds.
+    pub timeout_ms: u32,
 }
 
 /// What the isolate runs with.
@@ -55,6 +61,8 @@ pub struct Config {
     pub origin: Option<Origin>,
     /// What paths ask for.
     pub policy: Policy,
+    /// Browsers speak HTTPS to this site, whatever the worker sees.
+    pub public_https: bool,
     /// Where our doors are: `/` and at least one segment, no trailing slash.
     pub prefix: String,
     /// The one trusted header with the client's address.
@@ -82,8 +90,9 @@ impl Config {
         Ok(Self {
             coordinators: coordinators(text("COORDINATOR_URLS"))?,
             authorization: authorization(text("EDGE_CREDENTIAL"))?,
-            origin: origin(has_origin, text("ORIGIN_URL"), text("ASSERTION_KEY"))?,
+            origin: origin(has_origin, text("ORIGIN_URL"), text("ASSERTION_KEY"), text("ORIGIN_TIMEOUT_S"))?,
             policy: policy(text("POLICY"))?,
+            public_https: public_https(text("PUBLIC_SCHEME"))?,
             prefix: prefix(text("AUTH_PREFIX"))?,
             client_address_header: header_name(text("CLIENT_ADDRESS_HEADER"))?,
             site: text("SITE"),
@@ -127,7 +136,12 @@ fn authorization(credential: Option<String>) -> Result<Authorization, ConfigErro
     }
 }
 
-fn origin(binding: bool, url: Option<String>, key: Option<String>) -> Result<Option<Origin>, ConfigError> {
+fn origin(
+    binding: bool,
+    url: Option<String>,
+    key: Option<String>,
+    timeout_s: Option<String>,
+) -> Result<Option<Origin>, ConfigError> {
     let address = match (binding, url) {
         (true, Some(_)) => return error("ORIGIN_URL", "and the service binding ORIGIN are both there; give one"),
         (true, None) => OriginAddress::Binding,
@@ -141,7 +155,21 @@ fn origin(binding: bool, url: Option<String>, key: Option<String>) -> Result<Opt
     let Some(key) = key else { return error(KEY, "is missing; give 32 random bytes as base64url") };
     let bytes = from_base64url(&key).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     let Some(bytes) = bytes else { return error(KEY, "is not 32 bytes as base64url without padding") };
-    Ok(Some(Origin { address, assertion_key: Secret(bytes) }))
+    let timeout_s = timeout_s.map_or(Some(DEFAULT_ORIGIN_TIMEOUT_S), |text| text.parse().ok());
+    let Some(timeout_s @ 1..=3_600) = timeout_s else {
+        return error("ORIGIN_TIMEOUT_S", "is not a number of seconds from 1 to 3600");
+    };
+    Ok(Some(Origin { address, assertion_key: Secret(bytes), timeout_ms: timeout_s * 1_000 }))
+}
+
+fn public_https(scheme: Option<String>) -> Result<bool, ConfigError> {
+    match scheme.as_deref() {
+        None => Ok(false),
+        Some("https") => Ok(true),
+        Some(_) => {
+            error("PUBLIC_SCHEME", "can only be https; leave it out where the worker itself is reached over TLS")
+        }
+    }
 }
 
 fn policy(json: Option<String>) -> Result<Policy, ConfigError> {
@@ -216,6 +244,7 @@ mod tests {
             ("AUTH_PREFIX", "/a/"),
             ("AUTH_PREFIX", "/a/../b"),
             ("CLIENT_ADDRESS_HEADER", "s3cret: x"),
+            ("PUBLIC_SCHEME", "s3cret"),
         ] {
             let text = with(name, value);
             assert!(text.starts_with(&format!("binding {name}")) && !text.contains("s3cret"), "{text}");
@@ -235,6 +264,14 @@ mod tests {
         bindings.extend([("ORIGIN_URL", "https://origin.example"), ("ASSERTION_KEY", KEY)]);
         let origin = read(&bindings).expect("a configuration").origin.expect("an origin");
         assert_eq!(origin.address, OriginAddress::Url("https://origin.example".to_owned()));
+        bindings.push(("ORIGIN_TIMEOUT_S", "30"));
+        assert_eq!(read(&bindings).expect("a configuration").origin.expect("an origin").timeout_ms, 30_000);
+        for bad in ["0", "3601", "soon"] {
+            bindings.pop();
+            bindings.push(("ORIGIN_TIMEOUT_S", bad));
+            assert!(read(&bindings).is_err());
+        }
+        bindings.pop();
         bindings.push(("ORIGIN", ""));
         assert!(read(&bindings).is_err());
         bindings.retain(|(name, _)| *name != "ORIGIN_URL");

@@ -27,7 +27,7 @@ impl Effort {
     /// For what a request waits for in line: checks, keys.
     pub const INLINE: Self = Self { attempt_ms: 1_000, total_ms: 1_500 };
     /// For operations that hash a password or that a person waits for: the coordinator's queue has a deadline of its own.
-    pub const OPERATION: Self = Self { attempt_ms: 8_000, total_ms: 16_000 };
+    pub const OPERATION: Self = Self { attempt_ms: 8_000, total_ms: 10_000 };
 
     /// With room for an answer that is held back on purpose (`Prefer: wait`).
     #[must_use]
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn waiting_on_purpose_gets_its_own_time() {
         let effort = Effort::OPERATION.plus_s(Some(10));
-        assert_eq!((effort.attempt_ms, effort.total_ms), (18_000, 26_000));
-        assert_eq!(Effort::OPERATION.plus_s(None).total_ms, 16_000);
+        assert_eq!((effort.attempt_ms, effort.total_ms), (18_000, 20_000));
+        assert_eq!(Effort::OPERATION.plus_s(None).total_ms, 10_000);
     }
 }

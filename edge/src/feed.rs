@@ -19,6 +19,8 @@ use crate::{clock, coordinator, js, keys, state};
 
 /// The longest hold, whatever the bound.
 const MAX_HOLD_MS: u32 = 1_000;
+/// The shortest hold, so that a tiny bound does not make a poll chain spin.
+const MIN_HOLD_MS: u32 = 20;
 /// What a poll may take beyond its hold, at most and at least.
 const MAX_SLACK_MS: u32 = 1_500;
 const MIN_SLACK_MS: u32 = 250;
@@ -52,7 +54,7 @@ pub fn hold_ms(deployment_ms: Option<u32>, smallest_route_ms: Option<u32>) -> u3
     // Before the first answer the bound is not known, and there is something to load: no hold.
     let Some(deployment_ms) = deployment_ms else { return 0 };
     let bound_ms = smallest_route_ms.map_or(deployment_ms, |route_ms| route_ms.min(deployment_ms));
-    (bound_ms / 4).min(MAX_HOLD_MS)
+    (bound_ms / 4).clamp(MIN_HOLD_MS, MAX_HOLD_MS)
 }
 
 /// How long to wait for the answer to a question that is held for so long.

@@ -40,9 +40,9 @@ pub async fn forward(
     let response = match origin.address {
         OriginAddress::Binding => {
             let binding: Fetcher = js::property(env, "ORIGIN").unwrap_or(JsValue::UNDEFINED).unchecked_into();
-            binding.send(&request).await?
+            binding.send(&request, origin.timeout_ms).await?
         }
-        OriginAddress::Url(_) => js::send(&request).await?,
+        OriginAddress::Url(_) => js::send(&request, origin.timeout_ms).await?,
     };
     answer(response, allowed, gated)
 }
@@ -74,7 +74,7 @@ fn request_for(incoming: &Incoming, origin: &Origin, allowed: &Allowed, gated: b
     }
     headers.set(identity::REQUEST_ID, &incoming.request_id)?;
     if let Some(who) = &allowed.passage.identity {
-        introduce(&headers, who, &assertion_for(origin, allowed, who))?;
+        introduce(&headers, who, &assertion_for(origin, allowed, who)?)?;
     }
     Ok(request)
 }
@@ -126,18 +126,21 @@ fn introduce(headers: &Headers, who: &Identity, assertion: &str) -> Result<(), J
 }
 
 /// The assertion for this identity: one that was made from the same proof lately, or a new one.
-fn assertion_for(origin: &Origin, allowed: &Allowed, who: &Identity) -> Rc<str> {
+fn assertion_for(origin: &Origin, allowed: &Allowed, who: &Identity) -> Result<Rc<str>, JsFailure> {
     // An identity is only known with an answer of the coordinator, which tells its time.
     let now_s = allowed.coordinator_now_ms.unwrap_or(0) / 1_000;
     let reusable = allowed.proof.as_deref().filter(|_| allowed.unchanged);
     if let Some(recent) = reusable.and_then(|proof| state::with(|state| state.assertions.get(proof, now_s))) {
-        return recent;
+        return Ok(recent);
     }
-    let site = state::with(|state| state.keys.clone());
+    // A cold isolate whose question was answered and whose fetch of keys was not: it cannot name the audience.
+    let Some(keys) = state::with(|state| state.keys.clone()) else {
+        return Err(JsFailure("the site's name is not known yet".to_owned()));
+    };
     let token: Rc<str> = assertion::sign(
         &Assertion {
             iss: "edgekeep",
-            aud: site.as_ref().map_or("", |keys| keys.site_name.as_str()),
+            aud: &keys.site_name,
             sub: &who.user_id.to_string(),
             name: &who.name,
             roles: &who.roles,
@@ -153,7 +156,7 @@ fn assertion_for(origin: &Origin, allowed: &Allowed, who: &Identity) -> Rc<str> 
     if let Some(proof) = reusable {
         state::with(|state| state.assertions.put(proof.to_owned(), now_s, token.clone()));
     }
-    token
+    Ok(token)
 }
 
 /// The origin's `Cache-Control` gives way to `no-store` (design 2.1, 2.4): always where a cookie of ours is set or a

@@ -328,7 +328,8 @@ fn remember_ended(state: &mut State, proof: &str, epoch: u16, reason: Reason) {
 /// The cookie for a new proof, until the session's absolute expiry.
 fn renewal_cookie(token: &str, passage: &Passage, answered: Option<&Answered>) -> Option<String> {
     let (identity, answered) = (passage.identity.as_ref()?, answered?);
-    let max_age_s = identity.expires_at_ms.saturating_sub(answered.verdict.read_at_ms) / 1_000;
+    // At least a second: with 0 the browser would drop the cookie, and nobody could say that the session has expired.
+    let max_age_s = (identity.expires_at_ms.saturating_sub(answered.verdict.read_at_ms) / 1_000).max(1);
     Some(cookie::set_cookie(token, identity.session_id, max_age_s))
 }
 

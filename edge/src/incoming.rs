@@ -53,17 +53,26 @@ pub fn split_url(url: &str) -> (&str, &str, &str) {
     (target, if path.is_empty() { "/" } else { path }, query)
 }
 
+/// Scheme and authority as the browser knows them.
+fn public_target(target: &str, public_https: bool) -> String {
+    match target.strip_prefix("http://") {
+        Some(authority) if public_https => format!("https://{authority}"),
+        _ => target.to_owned(),
+    }
+}
+
 impl Incoming {
     /// Reads a request.
     #[must_use]
     pub fn read(request: Request, context: Context, config: Rc<Config>, request_id: String) -> Self {
         let url = request.url();
         let (target, path, query) = split_url(&url);
+        let target = public_target(target, config.public_https);
         let headers = request.headers();
         let (cookies, cookies_too_long) = cookies_of(headers.get("Cookie").ok().flatten());
         Self {
             method: request.method(),
-            target: target.to_owned(),
+            target,
             path: path.to_owned(),
             query: query.to_owned(),
             cookies,
@@ -93,7 +102,7 @@ impl Incoming {
         self.cookies_too_long.then(|| Problem::new(Code::TooLarge, detail()))
     }
 
-    /// It came over TLS, as far as this worker can see.
+    /// It came over TLS, as far as this worker can see or was told (`PUBLIC_SCHEME`).
     #[must_use]
     pub fn https(&self) -> bool {
         self.target.starts_with("https://")
@@ -176,7 +185,14 @@ fn header_of(headers: &Headers, name: &str, max_bytes: usize) -> Option<String> 
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_COOKIE_BYTES, cookies_of, split_url};
+    use super::{MAX_COOKIE_BYTES, cookies_of, public_target, split_url};
+
+    #[test]
+    fn tls_in_front_is_what_the_browser_knows() {
+        assert_eq!(public_target("http://a.example", true), "https://a.example");
+        assert_eq!(public_target("http://a.example", false), "http://a.example");
+        assert_eq!(public_target("https://a.example", true), "https://a.example");
+    }
 
     #[test]
     fn cookies_that_were_not_looked_at_are_not_no_cookies() {

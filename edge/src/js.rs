@@ -55,27 +55,35 @@ impl From<JsValue> for JsFailure {
     }
 }
 
-/// Awaits a promise for a response.
+/// Awaits a promise for a response whose sender gives up by itself.
 async fn response(promise: Result<Promise, JsValue>) -> Result<Response, JsFailure> {
     Ok(JsFuture::from(promise?).await?.unchecked_into())
 }
 
 impl Fetcher {
-    /// Sends the request through the binding.
+    /// Sends the request through the binding; its answer must begin within `timeout_ms`.
     ///
     /// # Errors
-    /// When the service cannot be reached.
-    pub async fn send(&self, request: &Request) -> Result<Response, JsFailure> {
-        response(self.fetch_raw(request)).await
+    /// When the service cannot be reached in that time.
+    pub async fn send(&self, request: &Request, timeout_ms: u32) -> Result<Response, JsFailure> {
+        begun_within(&self.fetch_raw(request)?, timeout_ms).await
     }
 }
 
-/// Sends the request to its own address.
+/// Sends the request to its own address; its answer must begin within `timeout_ms`.
 ///
 /// # Errors
-/// When the address cannot be reached.
-pub async fn send(request: &Request) -> Result<Response, JsFailure> {
-    response(fetch_request(request)).await
+/// When the address cannot be reached in that time.
+pub async fn send(request: &Request, timeout_ms: u32) -> Result<Response, JsFailure> {
+    begun_within(&fetch_request(request)?, timeout_ms).await
+}
+
+/// Waits for the beginning of an answer. No abort signal: that would cut long bodies and WebSockets later.
+async fn begun_within(promise: &Promise, timeout_ms: u32) -> Result<Response, JsFailure> {
+    match within(promise, timeout_ms).await? {
+        Some(response) => Ok(response.unchecked_into()),
+        None => Err(JsFailure(format!("no answer within {timeout_ms} ms"))),
+    }
 }
 
 /// Sends a request made from its parts, given up after `timeout_ms`.

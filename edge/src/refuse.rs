@@ -136,59 +136,44 @@ struct Plain<'a> {
     detail: &'a str,
 }
 
-fn plain(place: Place<'_>, status: u16, title: &str, detail: &str, retry_after_s: Option<u32>) -> Reply {
-    match place.asker.audience {
-        Audience::Program => {
-            let body = Plain { r#type: "about:blank", title, status, detail };
-            let mut reply = Reply::json(status, &body).retry_after(retry_after_s);
-            for (name, value) in &mut reply.headers {
-                if *name == "Content-Type" {
-                    *value = "application/problem+json".to_owned();
-                }
-            }
-            reply
-        }
-        Audience::Browser => {
-            let message = Message {
-                prefix: place.prefix,
-                title,
-                notice: None,
-                advice: detail,
-                links: vec![Link { href: "/".to_owned(), text: "Back to the site" }],
-            };
-            Reply::page(status, message.page()).retry_after(retry_after_s)
-        }
-    }
-}
-
 /// There is no such door.
 #[must_use]
 pub fn not_found(place: Place<'_>) -> Reply {
-    plain(place, 404, "Not found", "There is nothing at this address.", None)
+    let (title, detail) = ("Not found", "There is nothing at this address.");
+    if place.asker.audience == Audience::Program {
+        return Reply::json(404, &Plain { r#type: "about:blank", title, status: 404, detail })
+            .of_type("application/problem+json");
+    }
+    let links = vec![Link { href: "/".to_owned(), text: "Back to the site" }];
+    let message = Message { prefix: place.prefix, title, notice: None, advice: detail, links };
+    Reply::page(404, message.page())
 }
 
-/// The origin cannot be reached.
+/// The origin cannot be reached, or does not answer in time.
 #[must_use]
-pub fn bad_gateway(place: Place<'_>) -> Reply {
-    plain(
+pub fn origin_unavailable(place: Place<'_>) -> Reply {
+    closed(
         place,
-        502,
         "The site cannot be reached",
         "Sign-in works, but the site behind it does not answer. Try again in a moment.",
-        Some(5),
+        5,
     )
 }
 
 /// The bindings are not right; the log says which.
 #[must_use]
 pub fn misconfigured(place: Place<'_>) -> Reply {
-    plain(
-        place,
-        503,
-        "This site is not set up yet",
-        "The edge worker is not configured; its log says what is missing.",
-        Some(60),
-    )
+    closed(place, "This site is not set up yet", "The edge worker is not configured; its log says what is missing.", 60)
+}
+
+/// 503 for a reason that is not the session's.
+fn closed(place: Place<'_>, title: &str, detail: &str, retry_after_s: u32) -> Reply {
+    if place.asker.audience == Audience::Program {
+        return Reply::problem(&Problem::new(Code::Unavailable, detail).retry_after_s(retry_after_s));
+    }
+    let links = vec![Link { href: "/".to_owned(), text: "Back to the site" }];
+    let message = Message { prefix: place.prefix, title, notice: None, advice: detail, links };
+    Reply::page(503, message.page()).retry_after(Some(retry_after_s))
 }
 
 /// The denial as a program sees it.
@@ -261,9 +246,12 @@ mod tests {
 
     #[test]
     fn errors_outside_the_list_are_problems_all_the_same() {
-        let reply = bad_gateway(place(Audience::Program, false));
-        assert_eq!((reply.status, reply.get("Content-Type")), (502, Some("application/problem+json")));
+        let reply = not_found(place(Audience::Program, false));
+        assert_eq!((reply.status, reply.get("Content-Type")), (404, Some("application/problem+json")));
         assert!(reply.body.is_some_and(|body| body.contains("\"type\":\"about:blank\"")));
+        let reply = origin_unavailable(place(Audience::Program, false));
+        assert_eq!((reply.status, reply.get("Retry-After")), (503, Some("5")));
+        assert!(reply.body.is_some_and(|body| body.contains("\"code\":\"unavailable\"")));
         assert_eq!(
             method_not_allowed(place(Audience::Program, false), &["GET", "HEAD"]).get("Allow"),
             Some("GET, HEAD")

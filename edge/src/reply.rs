@@ -18,7 +18,9 @@ impl Reply {
     /// No body, not to be stored.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: vec![("Cache-Control", "no-store".to_owned())], body: None }
+        let reply = Self { status, headers: vec![("Cache-Control", "no-store".to_owned())], body: None };
+        // A 401 must say this (RFC 9110 section 11.6.1); no browser opens a dialogue for this scheme.
+        if status == 401 { reply.header("WWW-Authenticate", "Cookie realm=\"edgekeep\"") } else { reply }
     }
 
     /// A page.
@@ -70,6 +72,13 @@ impl Reply {
         }
     }
 
+    /// The same body under another type.
+    #[must_use]
+    pub fn of_type(mut self, content_type: &'static str) -> Self {
+        self.headers.retain(|(name, _)| *name != "Content-Type");
+        self.header("Content-Type", content_type)
+    }
+
     /// With a body of this type.
     #[must_use]
     pub fn with_body(mut self, content_type: &'static str, body: String) -> Self {
@@ -117,6 +126,7 @@ mod tests {
         let reply = Reply::problem(&problem);
         assert_eq!(reply.status, 401);
         assert_eq!(reply.get("Content-Type"), Some("application/problem+json"));
+        assert_eq!(reply.get("WWW-Authenticate"), Some("Cookie realm=\"edgekeep\""));
         assert_eq!(reply.get("Retry-After"), Some("3"));
         assert_eq!(
             reply.body.as_deref(),

@@ -97,7 +97,7 @@ async fn pass(incoming: &Incoming, env: &JsValue, allowed: &Allowed, gated: bool
         Err(failure) => {
             js::log_error(&format!("edgekeep: request {}: the origin failed: {}", incoming.request_id, failure.0));
             let cookies = allowed.set_cookies.iter().cloned();
-            refusal(incoming, |place| refuse::bad_gateway(place).cookies(cookies))
+            refusal(incoming, |place| refuse::origin_unavailable(place).cookies(cookies))
         }
     }
 }

@@ -62,5 +62,7 @@ const edge :Workerd.Worker = (
     # The one header that names the client's address, if a proxy of yours in front of this always sets it itself.
     # Anything else would let clients choose their address. Without it there is no limit per address.
     # (name = "CLIENT_ADDRESS_HEADER", text = "X-Real-IP"),
+    # Where TLS ends in front of this process:
+    # (name = "PUBLIC_SCHEME", text = "https"),
   ],
 );

@@ -9,7 +9,7 @@ use edgekeep_shared::token::{UntrustedToken, VerifyError};
 
 use super::shapes::SignedOut;
 use super::{is_browser, posted_or_nothing, preference_applied, wait_s};
-use crate::coordinator::{self, Effort};
+use crate::coordinator::{self, CallError, Effort};
 use crate::guard;
 use crate::incoming::Incoming;
 use crate::refuse::{self, Place};
@@ -41,7 +41,11 @@ pub async fn sign_out(incoming: &Incoming, place: Place<'_>) -> Reply {
     };
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return refuse::problem(place, &error.into_problem()),
+        Err(CallError::Refused(problem)) => return refuse::problem(place, &problem),
+        Err(CallError::Unknown) => {
+            let detail = "You may still be signed in: the sign-in service did not answer. Sign out again in a moment.";
+            return refuse::problem(place, &Problem::new(Code::Unavailable, detail).retry_after_s(2));
+        }
     };
     remember(&tokens);
     let reply = if is_browser(place.asker) {

@@ -11,6 +11,7 @@ mod database;
 mod links;
 mod lost_answers;
 mod open_transactions;
+mod origin;
 mod panics;
 
 use std::time::{Duration, Instant};
