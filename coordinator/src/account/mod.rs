@@ -3,15 +3,16 @@
 //! What this module guarantees:
 //! - Logout names sessions by their proofs, also expired ones, and touches nothing else. Repeated, it answers the same.
 //! - An outcome that nobody knows is a failure: the cookie stays, and the request can be sent again.
+//! - "Your session has ended" is only said behind a database write that was begun after the question ([`confirmed`]).
 //! - Logout-everywhere and password change are attempts like a login (G4, G6): see [`crate::login`].
 
 use std::sync::Arc;
 
 use edgekeep_shared::api::{
-    EndSessionRequest, LoginAnswer, LogoutEverywhereRequest, LogoutRequest, PasswordRequest, Session, SessionItem,
-    SessionsAnswer, SessionsRequest, SignedOutAnswer,
+    CheckRequest, CheckVerdict, EndSessionRequest, LoginAnswer, LogoutEverywhereRequest, LogoutRequest,
+    PasswordRequest, Session, SessionItem, SessionsAnswer, SessionsRequest, SignedOutAnswer,
 };
-use edgekeep_shared::ids::{SessionId, UserId};
+use edgekeep_shared::ids::{Nonce, SessionId, UserId};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::token::Claims;
 use sqlx::PgConnection;
@@ -125,6 +126,11 @@ pub async fn logout_everywhere(app: &Arc<App>, request: LogoutEverywhereRequest)
 /// As a login's; [`Failure::NoSession`] when the session that asks is not current, [`Failure::Invalid`] when the new
 /// password does not keep the rules (then nothing was counted).
 pub async fn change_password(app: &Arc<App>, request: PasswordRequest) -> Result<LoginAnswer, Failure> {
+    let token = request.token.clone();
+    confirmed(app, token, change(app, request).await).await
+}
+
+async fn change(app: &Arc<App>, request: PasswordRequest) -> Result<LoginAnswer, Failure> {
     let app = Arc::clone(app);
     to_the_end(Arc::clone(&app), async move {
         let password = password_of(request.current_password, "current password")?;
@@ -159,6 +165,19 @@ pub async fn change_password(app: &Arc<App>, request: PasswordRequest) -> Result
     .await
 }
 
+/// An answer as it may be told. A denial (and "never heard of it") comes from a plain read, and a primary that was deposed
+/// can still be read: so it is told only if a check, which commits a heartbeat, says so too (design 2.2).
+async fn confirmed<T>(app: &App, token: String, answer: Result<T, Failure>) -> Result<T, Failure> {
+    if !matches!(answer, Err(Failure::NoSession(_) | Failure::Unknown)) {
+        return answer;
+    }
+    let check = CheckRequest { nonce: Nonce([0; 16]), token, renew: false };
+    Err(match app.checks.check(check).await?.verdict {
+        CheckVerdict::Ended { reason } => Failure::NoSession(reason),
+        CheckVerdict::Current { .. } | CheckVerdict::Unknown => Failure::Unknown,
+    })
+}
+
 /// What the token says, if it is one of ours.
 async fn claims_of(app: &App, conn: &mut PgConnection, token: &str) -> Result<Claims, Failure> {
     let verified = verified(app, conn, token).await?.ok_or(Failure::NoSession(Reason::Invalid))?;
@@ -179,6 +198,11 @@ fn shown(row: &SessionRow) -> Session {
 /// # Errors
 /// [`Failure::NoSession`] when the session that asks is not current.
 pub async fn list_sessions(app: &Arc<App>, request: SessionsRequest) -> Result<SessionsAnswer, Failure> {
+    let token = request.token.clone();
+    confirmed(app, token, list(app, request).await).await
+}
+
+async fn list(app: &Arc<App>, request: SessionsRequest) -> Result<SessionsAnswer, Failure> {
     let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
     let claims = claims_of(app, &mut conn, &request.token).await?;
     current(&mut conn, claims.user_id, claims.session_id).await?;
@@ -204,6 +228,11 @@ pub async fn list_sessions(app: &Arc<App>, request: SessionsRequest) -> Result<S
 /// [`Failure::NoSession`] when the session that asks is not current, [`Failure::Invalid`] when the other one never was
 /// this user's.
 pub async fn end_session(app: &Arc<App>, request: EndSessionRequest) -> Result<SignedOutAnswer, Failure> {
+    let token = request.token.clone();
+    confirmed(app, token, end(app, request).await).await
+}
+
+async fn end(app: &Arc<App>, request: EndSessionRequest) -> Result<SignedOutAnswer, Failure> {
     let app = Arc::clone(app);
     to_the_end(Arc::clone(&app), async move {
         let claims = {
