@@ -12,6 +12,7 @@ use edgekeep_shared::keyring::KeyRing;
 use edgekeep_shared::policy::{Access, RoutePolicy};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::revision::Revision;
+use edgekeep_shared::token::{UntrustedToken, VerifyError};
 
 use crate::coordinator::{self, Effort};
 use crate::incoming::Incoming;
@@ -318,7 +319,7 @@ fn remember_ended(state: &mut State, proof: &str, epoch: u16, reason: Reason) {
         return;
     }
     let Some(keys) = state.keys.clone() else { return };
-    let token = edgekeep_shared::token::UntrustedToken::parse(proof).ok();
+    let token = UntrustedToken::parse(proof).ok();
     let Some(token) = token.and_then(|token| token.verify(&keys.ring, keys.site).ok()) else { return };
     if !matches!(reason, Reason::None | Reason::Invalid) {
         state.ended.remember(token.claims().session_id, reason);
@@ -333,13 +334,20 @@ fn renewal_cookie(token: &str, passage: &Passage, answered: Option<&Answered>) -
     Some(cookie::set_cookie(token, identity.session_id, max_age_s))
 }
 
-/// The values of all valid proofs that a request presents, oldest first.
+/// The presented values that are proofs of ours or may be, oldest first: an unknown key is the coordinator's to judge. All
+/// cookies are looked at: with one overlooked, "its session has ended" would not be true.
 #[must_use]
-pub fn valid_proofs(cookies: &str) -> Vec<String> {
-    state::with(|state| match &state.keys {
-        Some(keys) => cookie::choose(cookies, &keys.ring, keys.site).valid,
-        None => Vec::new(),
-    })
+pub fn presented_proofs(cookies: &str) -> Vec<String> {
+    let keys = state::with(|state| state.keys.clone());
+    let may_be_ours = |value: &str| {
+        let Ok(token) = UntrustedToken::parse(value) else { return false };
+        match &keys {
+            Some(keys) => !matches!(token.verify(&keys.ring, keys.site), Err(VerifyError::Invalid)),
+            None => true,
+        }
+    };
+    let values = cookie::all_presented(cookies).into_iter().map(|cookie| cookie.value);
+    values.filter(|value| may_be_ours(value)).map(str::to_owned).collect()
 }
 
 /// The proof that counts, if it is valid, and the name in it. Whether its session stands is not asked.
@@ -368,6 +376,7 @@ pub fn clear_all(cookies: &str, but: Option<&str>) -> Vec<String> {
 mod tests {
     use super::*;
     use edgekeep_shared::api::{Key, KeysAnswer};
+    use edgekeep_shared::cookie::COOKIE_PREFIX;
     use edgekeep_shared::feed::{Answer, Head};
     use edgekeep_shared::ids::{KeyId, SessionId, UserId};
     use edgekeep_shared::keyring::{RingKey, Secret};
@@ -441,5 +450,13 @@ mod tests {
         let kept = clear_all(header, Some("__Host-edgekeep-00000002"));
         assert_eq!(kept.len(), 1);
         assert!(kept[0].starts_with("__Host-edgekeep-00000001=;"));
+    }
+
+    #[test]
+    fn no_number_of_other_cookies_hides_a_session_from_signing_out() {
+        // Without keys whatever has the form of a proof may be one.
+        let proof = format!("1.AQ{}", "A".repeat(160));
+        let junk: String = (0..20).map(|n| format!("; {COOKIE_PREFIX}{n:08x}=x")).collect();
+        assert_eq!(presented_proofs(&format!("{COOKIE_PREFIX}00000000={proof}{junk}")), [proof]);
     }
 }

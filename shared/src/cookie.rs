@@ -131,8 +131,6 @@ pub struct Choice {
     pub chosen: Chosen,
     /// Names of the others that are valid or surely invalid: they are cleared on the way out.
     pub clear: Vec<String>,
-    /// Values of all valid proofs, oldest first: a login ends their sessions, a logout signs them out.
-    pub valid: Vec<String>,
 }
 
 /// Chooses among the cookies of a request: the latest `authenticated_at` wins, with no fallback when it is denied.
@@ -142,7 +140,7 @@ pub struct Choice {
 #[must_use]
 pub fn choose(header: &str, ring: &KeyRing, site: SiteId) -> Choice {
     let cookies = presented(header);
-    let mut choice = Choice { chosen: Chosen::Nothing, clear: Vec::new(), valid: Vec::new() };
+    let mut choice = Choice { chosen: Chosen::Nothing, clear: Vec::new() };
     let mut best: Option<(Presented<'_>, VerifiedToken)> = None;
     let mut unknown: Option<Presented<'_>> = None;
     for cookie in &cookies {
@@ -150,7 +148,6 @@ pub fn choose(header: &str, ring: &KeyRing, site: SiteId) -> Choice {
         let verified = if twice { Err(VerifyError::Invalid) } else { verify_named(*cookie, ring, site) };
         match verified {
             Ok(token) => {
-                choice.valid.push(cookie.value.to_owned());
                 let newest = best.as_ref().is_none_or(|(_, other)| is_newer(&token, other));
                 let loser = if newest { best.replace((*cookie, token)).map(|(old, _)| old) } else { Some(*cookie) };
                 choice.clear.extend(loser.map(|loser| loser.name.to_owned()));

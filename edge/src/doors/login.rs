@@ -100,12 +100,15 @@ pub async fn sign_in(incoming: &Incoming, asker: Asker) -> Reply {
     let back = fields.get("return_to").filter(|path| return_to::is_safe(path));
     let username = fields.get("username").unwrap_or_default();
     let again = SignIn { username, return_to: back, ..SignIn::default() };
+    // Browsers send the newest last.
+    let mut presented = guard::presented_proofs(&incoming.cookies);
+    presented.drain(..presented.len().saturating_sub(cookie::MAX_LOOKED_AT));
     let request = fields.required("username", MAX_NAME_BYTES).and_then(|username| {
         Ok(LoginRequest {
             username: username.to_owned(),
             password: fields.required("password", MAX_PASSWORD_BYTES)?.to_owned(),
             idempotency_key: form_key::of_request(incoming, posted.kind, fields, &keys)?,
-            presented: guard::valid_proofs(&incoming.cookies),
+            presented,
             client: client(incoming),
             wait_s: wait_s(incoming),
         })

@@ -5,7 +5,7 @@ use edgekeep_shared::api::{LogoutRequest, SignedOutAnswer};
 use edgekeep_shared::cookie;
 use edgekeep_shared::problem::{Code, Problem, Reason};
 use edgekeep_shared::return_to;
-use edgekeep_shared::token::{UntrustedToken, VerifyError};
+use edgekeep_shared::token::UntrustedToken;
 
 use super::shapes::SignedOut;
 use super::{is_browser, posted_or_nothing, preference_applied, wait_s};
@@ -22,7 +22,7 @@ pub async fn sign_out(incoming: &Incoming, place: Place<'_>) -> Reply {
         Ok(fields) => fields,
         Err(problem) => return refuse::problem(place, &problem),
     };
-    let tokens = presented_tokens(&incoming.cookies);
+    let tokens = guard::presented_proofs(&incoming.cookies);
     if tokens.len() > cookie::MAX_LOOKED_AT {
         let detail = format!(
             "More than {} sessions are presented at once. Delete this site's cookies and sign out everywhere.",
@@ -61,21 +61,6 @@ pub async fn sign_out(incoming: &Incoming, place: Place<'_>) -> Reply {
         .cookies(guard::clear_all(&incoming.cookies, None))
 }
 
-/// The presented proofs that are ours or may be: an unknown key is the coordinator's to judge. All cookies are looked
-/// at: with one overlooked, "signed out" would not be true.
-fn presented_tokens(cookies: &str) -> Vec<String> {
-    let keys = state::with(|state| state.keys.clone());
-    let may_be_ours = |value: &str| {
-        let Ok(token) = UntrustedToken::parse(value) else { return false };
-        match &keys {
-            Some(keys) => !matches!(token.verify(&keys.ring, keys.site), Err(VerifyError::Invalid)),
-            None => true,
-        }
-    };
-    let values = cookie::all_presented(cookies).into_iter().map(|cookie| cookie.value);
-    values.filter(|value| may_be_ours(value)).map(str::to_owned).collect()
-}
-
 /// Without a session the answer is the same, and holds already.
 fn nothing_to_end() -> SignedOutAnswer {
     let now_ms = clock::now_ms();
@@ -95,18 +80,4 @@ fn remember(tokens: &[String]) {
             }
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use edgekeep_shared::cookie::COOKIE_PREFIX;
-
-    #[test]
-    fn no_number_of_other_cookies_hides_a_session_from_signing_out() {
-        // Without keys whatever has the form of a proof may be one.
-        let proof = format!("1.AQ{}", "A".repeat(160));
-        let junk: String = (0..20).map(|n| format!("; {COOKIE_PREFIX}{n:08x}=x")).collect();
-        assert_eq!(presented_tokens(&format!("{COOKIE_PREFIX}00000000={proof}{junk}")), [proof]);
-    }
 }
