@@ -75,7 +75,8 @@ async fn old_audit_entries_and_heartbeats_go() {
     cluster
         .execute(
             "UPDATE audit SET at = at - interval '366 days' WHERE action = 'user_added';
-             INSERT INTO heartbeat VALUES ('\\x00000000000000000000000000000000', 7, now() - interval '2 days')",
+             INSERT INTO heartbeat VALUES ('\\x00000000000000000000000000000000', 7, now() - interval '31 days'),
+                                          ('\\x00000000000000000000000000000001', 7, now() - interval '29 days')",
         )
         .await;
     let cleaned = round(&cluster).await;
