@@ -84,6 +84,7 @@ pub fn build_crate(package: &str, features: &[&str], entry: &Path, folder: &Path
     let step = console::step(format!("building {package} for {TARGET}"), quiet);
     let mut cargo = command::cargo();
     cargo.args(["build", "--package", package, "--target", TARGET, "--profile", "edge"]);
+    cargo.args(["--config", &remapped_paths()]);
     if !features.is_empty() {
         cargo.args(["--features", &features.join(",")]);
     }
@@ -99,6 +100,20 @@ pub fn build_crate(package: &str, features: &[&str], entry: &Path, folder: &Path
     let bundle = bind(&wasm, entry, folder)?;
     step.done(&bundle.sizes());
     Ok(bundle)
+}
+
+/// Cargo's setting that keeps this machine's paths out of the wasm (panics name files of crates), so that the same
+/// sources give the same bytes anywhere.
+fn remapped_paths() -> String {
+    let home = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
+    let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|home| home.join(".cargo")));
+    let registry = cargo_home.map(|cargo_home| (cargo_home.join("registry/src"), "/registry"));
+    let flags: Vec<_> = registry
+        .into_iter()
+        .chain([(paths::root().to_path_buf(), "/edgekeep")])
+        .map(|(from, to)| serde_json::json!(format!("--remap-path-prefix={}={to}", from.display())).to_string())
+        .collect();
+    format!("target.{TARGET}.rustflags=[{}]", flags.join(","))
 }
 
 /// Turns cargo's wasm into a bundle.
