@@ -94,6 +94,12 @@ impl Environment {
         self.named(&names)
     }
 
+    /// The model checker's tests; they need no database.
+    pub fn model(&self) -> Result<Count> {
+        let mut cargo = command::cargo();
+        self.finish(cargo.args(["test", "--no-fail-fast", "--package", "edgekeep-model"]))
+    }
+
     /// The targets of `tests/` that start clusters. One test binary at a time (as cargo does anyway) on what is
     /// built here once.
     pub fn end_to_end(&mut self) -> Result<Count> {

@@ -91,7 +91,11 @@ fn one(suite: Suite, environment: &mut Environment) -> Result<Count> {
         Suite::Unit => environment.unit(),
         Suite::Wasm => wasm_tests::run(),
         Suite::Postgres => environment.postgres_suite(),
-        Suite::Model => environment.tests(|name| !name.starts_with("e2e") && !name.starts_with("postgres")),
+        Suite::Model => {
+            let mut count = environment.tests(|name| !name.starts_with("e2e") && !name.starts_with("postgres"))?;
+            count += environment.model()?;
+            Ok(count)
+        }
         Suite::E2e => environment.end_to_end(),
         Suite::Browser => browser::run(environment),
         Suite::Deploy => deploy::run(),

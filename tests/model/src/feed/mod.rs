@@ -1,0 +1,116 @@
+//! Sessions, renewals, the feed and edges: G1, G2, G3, G5, G8.
+//!
+//! One user on two devices (logins take turns), Postgres with transaction ids and row locks, coordinators that read it,
+//! edges with clocks of different rates. Time goes in ticks of 10 s; the bound is 9.9 or 19.9 s, so that one
+//! tick or two are too many by every clock, and a lease without margin shows on a slow one.
+//!
+//! Counts as a failure: see [`properties`]. Does not: that an edge refuses; a session that an asynchronous failover brings
+//! back; one that it loses (its proofs are good until the next raise of the user, or their `renew_after`). Known limit,
+//! found here: that raise's entry is needed only as long as proofs of the sessions that the new primary *knows*, so a
+//! lost session's proof that reaches further is good again once the entry is pruned, for less than a proof's life.
+//!
+//! Every message may be late; one that is never delivered is lost; an answer stays in the air and may come twice, and
+//! before an earlier one. A request is no event: in every state, every proof ever signed is shown to every edge.
+
+mod database;
+mod edge;
+mod feeder;
+mod memory;
+pub mod properties;
+mod renew;
+pub mod scenarios;
+mod step;
+mod world;
+
+pub use database::{Change, Database, Rows, Session};
+pub use memory::Memories;
+pub use step::Op;
+pub use world::{Budget, Proof, World};
+
+use edgekeep_shared::renewal::Lifetimes;
+use stateright::{Model, Property};
+
+use crate::Sabotage;
+
+/// One tick, in milliseconds.
+pub const TICK_MS: u64 = 10_000;
+/// Coordinator time of tick 0.
+pub const T0_MS: u64 = 1_800_000_000_000;
+
+/// A small world and what may happen in it.
+pub struct Scenario {
+    /// The last tick.
+    pub horizon: u8,
+    /// `max_staleness`: 9.9 s or 19.9 s.
+    pub bound_ms: u32,
+    /// For how many ticks a proof lives: two where pruning is to matter within the run.
+    pub proof_ticks: u64,
+    /// The rate of each edge's clock, in thousandths.
+    pub edges: &'static [i64],
+    /// How many coordinators there are.
+    pub coordinators: u8,
+    /// How often each thing may happen; what is not listed never does.
+    pub budget: &'static [(Budget, u8)],
+    /// The failover loses the last transaction (an asynchronous standby).
+    pub lossy: bool,
+    /// Another user was revoked long ago, and answers come in pages of one entry.
+    pub paged: bool,
+    /// Some reads come without a heartbeat before them.
+    pub beats_apart: bool,
+    /// What must be reachable.
+    pub reached: &'static [&'static str],
+}
+
+/// A scenario, whole or sabotaged.
+pub struct Feed {
+    /// What may happen.
+    pub scenario: Scenario,
+    /// What is broken.
+    pub sabotage: Option<Sabotage>,
+    memories: Memories,
+}
+
+impl Feed {
+    /// A model to check.
+    #[must_use]
+    pub fn new(scenario: Scenario, sabotage: Option<Sabotage>) -> Self {
+        Self { scenario, sabotage, memories: Memories::default() }
+    }
+
+    pub(crate) const fn lives(&self) -> Lifetimes {
+        Lifetimes {
+            proof_life_ms: self.scenario.proof_ticks * TICK_MS,
+            idle_timeout_ms: 100 * TICK_MS,
+            absolute_timeout_ms: 1_000 * TICK_MS,
+        }
+    }
+
+    pub(crate) fn broken(&self, how: Sabotage) -> bool {
+        self.sabotage == Some(how)
+    }
+}
+
+impl Model for Feed {
+    type State = World;
+    type Action = Op;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(self)]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Op>) {
+        step::possible(self, world, actions);
+    }
+
+    fn next_state(&self, world: &World, op: Op) -> Option<World> {
+        let mut next = world.clone();
+        step::step(self, &mut next, op);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = properties::always();
+        all.extend(properties::sometimes().into_iter().filter(|known| self.scenario.reached.contains(&known.name)));
+        all
+    }
+}

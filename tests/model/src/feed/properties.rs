@@ -1,0 +1,153 @@
+//! What must hold in every state, and what must be reachable.
+//!
+//! - **G1** Postgres never has two current sessions of the user.
+//! - **G2** No edge accepts a session, or a role, later than the bound after its end became visible: from memory, or by
+//!   what a coordinator said.
+//! - **G3** A strict route is never decided from memory; what a coordinator said of a session that had ended before it
+//!   was asked lets nobody in.
+//! - **G5** A session that has ended is never current again.
+//! - **G8** No edge says "no session" of a session that is current, and a view that is not loaded accepts nothing.
+
+use edgekeep_shared::gate::{Decision, Denial, How, Passage};
+use stateright::Property;
+
+use super::Feed;
+use super::edge::{Check, Edge, Route, decision};
+use super::world::{Budget, Proof, World};
+
+/// The guarantees.
+#[must_use]
+pub fn always() -> Vec<Property<Feed>> {
+    vec![
+        Property::always("G1", |_, world: &World| world.db.rows.sessions.len() <= 1),
+        Property::always("G2", bounded),
+        Property::always("G3", strict),
+        Property::always("G5", |_, world: &World| {
+            world.db.rows.sessions.iter().all(|session| !world.gone_ms.contains_key(&session.id))
+        }),
+        Property::always("G8", closed),
+    ]
+}
+
+/// What a scenario may name as `reached`.
+#[must_use]
+pub fn sometimes() -> Vec<Property<Feed>> {
+    vec![
+        Property::sometimes("a session is accepted while every coordinator is down", |feed, world: &World| {
+            world.feeders.iter().all(super::feeder::Feeder::is_down) && any_local(feed, world, |_, _| true)
+        }),
+        Property::sometimes("a role change lands without a login", |feed, world: &World| {
+            world.spent(Budget::Login) == 0 && any_local(feed, world, |proof, _| !proof.admin && proof.user == 1)
+        }),
+        Property::sometimes("a takeover lands everywhere", |feed, world: &World| {
+            world.gone_ms.contains_key(&1)
+                && world.edges.iter().all(|edge| {
+                    world.proofs.iter().any(|proof| proof.session == 2 && local(feed, world, edge, proof).is_some())
+                })
+        }),
+        Property::sometimes("a renewal pauses between read and sign while the session ends", |_, world: &World| {
+            !world.renewals.is_empty() && world.db.rows.sessions.is_empty() && world.db.open.is_none()
+        }),
+        Property::sometimes("an edge follows into a new epoch", |feed, world: &World| {
+            any_local(feed, world, |_, edge| edge.memory.view().epoch() == 2)
+        }),
+        Property::sometimes("an answer goes on with another page", |_, world: &World| {
+            world.edges.iter().any(|edge| edge.memory.view().is_paging())
+        }),
+        Property::sometimes("Allow, from memory", |feed, world| any_local(feed, world, |_, _| true)),
+        Property::sometimes("Allow, by the coordinator", |feed, world| {
+            checked(
+                feed,
+                world,
+                |_, decided| matches!(decided, Decision::Allow(passage) if passage.how == How::Coordinator),
+            )
+        }),
+        Property::sometimes("Renew", |feed, world| some(feed, world, Route::Session, |d| *d == Decision::Renew)),
+        Property::sometimes("Refresh", |feed, world| some(feed, world, Route::Session, |d| *d == Decision::Refresh)),
+        Property::sometimes("AskCoordinator", |feed, world| {
+            some(feed, world, Route::Strict, |d| *d == Decision::AskCoordinator)
+        }),
+        Property::sometimes("Deny, no session", |feed, world| {
+            checked(feed, world, |_, d| matches!(d, Decision::Deny(Denial::NoSession(_))))
+        }),
+        Property::sometimes("Deny, forbidden", |feed, world| {
+            some(feed, world, Route::Admin, |d| *d == Decision::Deny(Denial::Forbidden))
+        }),
+        Property::sometimes("Unknown", |feed, world| checked(feed, world, |_, d| *d == Decision::Unknown)),
+    ]
+}
+
+fn local(feed: &Feed, world: &World, edge: &Edge, proof: &Proof) -> Option<Passage> {
+    match decision(feed, world, edge, proof, Route::Session, None) {
+        Decision::Allow(passage) => Some(passage),
+        _ => None,
+    }
+}
+
+fn any_local(feed: &Feed, world: &World, wanted: impl Fn(&Proof, &Edge) -> bool) -> bool {
+    world
+        .edges
+        .iter()
+        .any(|edge| world.proofs.iter().any(|proof| wanted(proof, edge) && local(feed, world, edge, proof).is_some()))
+}
+
+fn some(feed: &Feed, world: &World, route: Route, wanted: impl Fn(&Decision) -> bool) -> bool {
+    world
+        .edges
+        .iter()
+        .any(|edge| world.proofs.iter().any(|proof| wanted(&decision(feed, world, edge, proof, route, None))))
+}
+
+fn checked(feed: &Feed, world: &World, wanted: impl Fn(&Check, &Decision) -> bool) -> bool {
+    world.checks.iter().filter(|check| check.verdict.is_some()).any(|check| {
+        let edge = &world.edges[check.edge];
+        [Route::Session, Route::Strict]
+            .into_iter()
+            .any(|route| wanted(check, &decision(feed, world, edge, &check.proof, route, Some(check))))
+    })
+}
+
+/// Nothing that this passage rests on has ended longer ago than the bound.
+fn fresh(feed: &Feed, world: &World, proof: &Proof, passage: &Passage) -> bool {
+    let forgotten = world.once_lost.contains(&proof.session) && world.now_ms() >= world.lost_until_ms;
+    let gone_ms = world.gone_ms.get(&proof.session).filter(|_| !forgotten);
+    let session = gone_ms.is_none_or(|gone_ms| !world.past_bound(feed, *gone_ms));
+    let admin = passage.identity.as_ref().is_some_and(|identity| !identity.roles.is_empty());
+    let role = world.demoted_ms.is_none_or(|demoted_ms| !world.past_bound(feed, demoted_ms));
+    session && (role || !admin)
+}
+
+fn bounded(feed: &Feed, world: &World) -> bool {
+    let memory = world.edges.iter().all(|edge| {
+        world
+            .proofs
+            .iter()
+            .all(|proof| local(feed, world, edge, proof).is_none_or(|passage| fresh(feed, world, proof, &passage)))
+    });
+    memory
+        && !checked(
+            feed,
+            world,
+            |check, decided| matches!(decided, Decision::Allow(passage) if !fresh(feed, world, &check.proof, passage)),
+        )
+}
+
+fn strict(feed: &Feed, world: &World) -> bool {
+    let by_memory = some(feed, world, Route::Strict, |decided| matches!(decided, Decision::Allow(_)));
+    !by_memory && !checked(feed, world, |check, decided| check.gone_when_asked && matches!(decided, Decision::Allow(_)))
+}
+
+fn closed(feed: &Feed, world: &World) -> bool {
+    let refused = |decided: &Decision| matches!(decided, Decision::Deny(Denial::NoSession(_)));
+    let memory = world.edges.iter().all(|edge| {
+        let loaded = edge.memory.view().is_loaded();
+        world.proofs.iter().all(|proof| {
+            let decided = decision(feed, world, edge, proof, Route::Session, None);
+            (loaded || !matches!(decided, Decision::Allow(_)))
+                && (world.db.session(proof.session).is_none() || !refused(&decided))
+        })
+    });
+    // A verdict is of its time: only what was never gone must not be refused.
+    let gone = |check: &Check| world.gone_ms.contains_key(&check.proof.session) || !world.lost.is_empty();
+    memory && !checked(feed, world, |check, decided| !gone(check) && refused(decided))
+}

@@ -1,0 +1,177 @@
+//! The state of the model.
+
+use std::collections::BTreeMap;
+
+use super::database::{Database, Session};
+use super::edge::{Check, Edge};
+use super::feeder::Feeder;
+use super::renew::Renewing;
+use super::{Feed, T0_MS, TICK_MS};
+use edgekeep_shared::revision::Revision;
+
+/// What may happen only so often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Budget {
+    /// Logins, each on the device that the last one was not on.
+    Login,
+    /// The current session ends.
+    Logout,
+    /// The user loses the role.
+    Demote,
+    /// A transaction is rolled back.
+    Abort,
+    /// A coordinator begins to renew a proof.
+    Renew,
+    /// A coordinator reads the feed's rows.
+    Read,
+    /// A coordinator restarts.
+    Restart,
+    /// Postgres crashes and restarts.
+    Crash,
+    /// A standby is promoted.
+    Failover,
+    /// An edge asks the feed.
+    Ask,
+    /// A coordinator keeps a question waiting.
+    Hold,
+    /// An edge asks about a session.
+    Check,
+    /// An isolate is thrown away.
+    Reset,
+}
+
+const BUDGETS: usize = 13;
+
+/// A proof that was signed, at any time, for anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Proof {
+    /// 1; 2 is the user that was revoked long ago.
+    pub user: u64,
+    /// The session.
+    pub session: u8,
+    /// Its revision.
+    pub revision: Revision,
+    /// When the session began.
+    pub since_ms: u64,
+    /// Until when it proves anything.
+    pub renew_after_ms: u64,
+    /// Absolute expiry of the session.
+    pub expires_ms: u64,
+    /// It carries the role.
+    pub admin: bool,
+}
+
+/// One state of the small world.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    /// Ticks since the start.
+    pub tick: u8,
+    /// The primary.
+    pub db: Database,
+    /// A primary that was deposed and does not know it.
+    pub deposed: Option<Database>,
+    /// The coordinators' readers.
+    pub feeders: Vec<Feeder>,
+    /// The edges.
+    pub edges: Vec<Edge>,
+    /// Renewals between reading and signing.
+    pub renewals: Vec<Renewing>,
+    /// Questions about sessions, and what was said to them.
+    pub checks: Vec<Check>,
+    /// All proofs ever signed, ascending.
+    pub proofs: Vec<Proof>,
+    /// When each session stopped being current, visibly.
+    pub gone_ms: BTreeMap<u8, u64>,
+    /// Sessions that a failover lost: gone at the next raise, for as long as its entry is needed.
+    pub lost: Vec<u8>,
+    /// Those of which that is over.
+    pub once_lost: Vec<u8>,
+    /// Until when the raise that ended lost sessions is needed (see the limit in the module's header).
+    pub lost_until_ms: u64,
+    /// When the role was taken away, visibly.
+    pub demoted_ms: Option<u64>,
+    spent: [u8; BUDGETS],
+}
+
+impl World {
+    pub(super) fn new(feed: &Feed) -> Self {
+        let db = Database::new(feed, T0_MS);
+        let mut world = Self {
+            tick: 0,
+            deposed: None,
+            feeders: (0..feed.scenario.coordinators).map(|_| Feeder::default()).collect(),
+            edges: feed.scenario.edges.iter().map(|rate| Edge::new(feed, *rate)).collect(),
+            renewals: vec![],
+            checks: vec![],
+            proofs: vec![],
+            gone_ms: BTreeMap::new(),
+            lost: vec![],
+            once_lost: vec![],
+            lost_until_ms: 0,
+            demoted_ms: None,
+            spent: [0; BUDGETS],
+            db,
+        };
+        for feeder in &mut world.feeders {
+            feeder.read(feed, &mut world.db, true, T0_MS);
+        }
+        if let Some(session) = world.db.rows.sessions.first().copied() {
+            world.signed(&session, world.db.rows.revision, true, session.proof_until_ms);
+        }
+        if feed.scenario.paged {
+            let renew_after_ms = NOISE_NEEDED_UNTIL_MS;
+            let (since_ms, expires_ms) = (T0_MS - 20 * TICK_MS, T0_MS + feed.lives().absolute_timeout_ms);
+            let revision = Revision::first_of_epoch(1);
+            let noise = Proof { user: 2, session: NOISE, revision, since_ms, renew_after_ms, expires_ms, admin: false };
+            world.proofs.push(noise);
+            world.gone_ms.insert(NOISE, T0_MS - 10 * TICK_MS);
+        }
+        world
+    }
+
+    /// Coordinator time.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        T0_MS + u64::from(self.tick) * TICK_MS
+    }
+
+    /// There is some of it left.
+    pub(super) fn may(&self, feed: &Feed, what: Budget) -> bool {
+        let most = feed.scenario.budget.iter().find(|(budget, _)| *budget == what).map_or(0, |(_, most)| *most);
+        self.spent[what as usize] < most
+    }
+
+    /// Takes one; says how many were taken by now.
+    pub(super) fn spend(&mut self, what: Budget) -> u8 {
+        self.spent[what as usize] += 1;
+        self.spent[what as usize]
+    }
+
+    /// How many were taken.
+    #[must_use]
+    pub fn spent(&self, what: Budget) -> u8 {
+        self.spent[what as usize]
+    }
+
+    /// A proof leaves the coordinator.
+    pub(super) fn signed(&mut self, session: &Session, revision: Revision, admin: bool, renew_after_ms: u64) {
+        let proof = Proof {
+            user: 1,
+            session: session.id,
+            revision,
+            since_ms: session.since_ms,
+            renew_after_ms,
+            expires_ms: session.expires_ms,
+            admin,
+        };
+        if let Err(place) = self.proofs.binary_search(&proof) {
+            self.proofs.insert(place, proof);
+        }
+    }
+}
+
+/// The session of the user that was revoked long ago.
+pub(super) const NOISE: u8 = 200;
+/// Until when that user's entry is needed.
+pub(super) const NOISE_NEEDED_UNTIL_MS: u64 = T0_MS + 50 * TICK_MS;

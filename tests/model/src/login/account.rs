@@ -1,0 +1,201 @@
+//! The account's rows, and the two transactions (`coordinator/src/login/{reserve,settle}.rs`, in small).
+
+use std::hash::{Hash, Hasher};
+
+use edgekeep_shared::lockout::{Count, Lock, Reservation, SubjectState};
+use edgekeep_shared::takeover::{Placement, SlotUse, Takeover, place};
+
+use super::{Delivery, Login, OWNER_DEADLINE, POLICY, Stage, World};
+use crate::Sabotage;
+
+/// What a login comes to, the same for every delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// The password was wrong.
+    Failed,
+    /// It made this session.
+    Session(u8),
+}
+
+/// An attempt's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// Its id: key and password.
+    pub login: u8,
+    /// Its number.
+    pub seq: u64,
+    /// Until when its owner owns it.
+    pub deadline: u64,
+    /// Its failure counts.
+    pub counted: bool,
+    /// `None`: unsettled.
+    pub outcome: Option<Outcome>,
+}
+
+/// The account in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Of the subject's row.
+    pub state: SubjectState,
+    /// Of the subject's row.
+    pub next_seq: u64,
+    /// The attempts.
+    pub attempts: Vec<Attempt>,
+    /// Current sessions: id, slot, since.
+    pub sessions: Vec<(u8, u32, u64)>,
+    /// Sessions that have ended.
+    pub ended: Vec<u8>,
+    /// Every session ever made, with its login.
+    pub made: Vec<(u8, u8)>,
+    /// Audit entries about sessions.
+    pub audited: usize,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            state: SubjectState::default(),
+            next_seq: 1,
+            attempts: vec![],
+            sessions: vec![],
+            ended: vec![],
+            made: vec![],
+            audited: 0,
+        }
+    }
+}
+
+impl Hash for Account {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let SubjectState { window_from_seq, runs, failures_before, lock } = self.state;
+        let lock = match lock {
+            Lock::Open => 0,
+            Lock::Until(at) => at,
+            Lock::Administrator => u64::MAX,
+        };
+        (window_from_seq, runs, failures_before, lock, self.next_seq, &self.attempts).hash(hasher);
+        (&self.sessions, &self.ended, &self.made, self.audited).hash(hasher);
+    }
+}
+
+impl Account {
+    /// The login's attempt: a settled one first.
+    #[must_use]
+    pub fn find(&self, login: u8) -> Option<&Attempt> {
+        let mut own = self.attempts.iter().filter(|attempt| attempt.login == login);
+        let first = own.next()?;
+        if first.outcome.is_some() { Some(first) } else { own.find(|other| other.outcome.is_some()).or(Some(first)) }
+    }
+
+    fn count(&self, now: u64) -> Count {
+        let taken = self.attempts.iter().filter(|a| a.counted && a.seq >= self.state.window_from_seq);
+        let failed = |attempt: &&Attempt| attempt.outcome.is_some() || attempt.deadline <= now;
+        let (taken, failures) = (taken.clone().count() as u32, taken.filter(failed).count() as u32);
+        Count { failures, in_flight: taken - failures }
+    }
+
+    fn insert(&mut self, login: u8, now: u64) {
+        let (seq, deadline) = (self.next_seq, now + OWNER_DEADLINE);
+        self.attempts.push(Attempt { login, seq, deadline, counted: true, outcome: None });
+        self.next_seq += 1;
+    }
+
+    /// The new session, and the end of the one before it.
+    fn make_session(&mut self, login: u8, now: u64) -> u8 {
+        let id = self.made.len() as u8 + 1;
+        let uses: Vec<_> = self
+            .sessions
+            .iter()
+            .map(|(_, slot, since)| SlotUse { slot: *slot, authenticated_at_ms: *since, expired: false })
+            .collect();
+        if let Placement::Slot { slot, ends } = place(&uses, 1, Takeover::NewestWins) {
+            self.ended.extend(self.sessions.iter().filter(|held| ends.contains(&held.1)).map(|held| held.0));
+            self.sessions.retain(|held| !ends.contains(&held.1));
+            self.sessions.push((id, slot, now));
+        }
+        self.made.push((login, id));
+        self.audited += 1;
+        id
+    }
+}
+
+impl Login {
+    /// Transaction one.
+    pub(super) fn reserve(&self, world: &mut World, login: u8) -> Stage {
+        let now = world.now;
+        let account = &mut world.account;
+        let found = account.find(login).copied();
+        if self.broken(Sabotage::LockBeforeLookup) && matches!(account.state.lock, Lock::Until(until) if now < until) {
+            world.replay_locked |= found.is_some_and(|attempt| attempt.outcome.is_some());
+            return Stage::Locked;
+        }
+        if let Some(attempt) = found.filter(|_| !self.broken(Sabotage::RetryIsNewAttempt)) {
+            return match attempt.outcome {
+                Some(outcome) => Stage::Answered(outcome),
+                None if now < attempt.deadline && !self.broken(Sabotage::TakenOverTooEarly) => Stage::Gone,
+                None => {
+                    for own in account.attempts.iter_mut().filter(|own| own.seq == attempt.seq) {
+                        own.deadline = now + OWNER_DEADLINE;
+                    }
+                    Stage::Reserved
+                }
+            };
+        }
+        match POLICY.reserve(account.state, account.count(now), account.next_seq, now) {
+            Reservation::Busy => Stage::Gone,
+            Reservation::Locked(state, _) => {
+                account.state = state;
+                Stage::Locked
+            }
+            Reservation::Reserve(state) => {
+                if state.window_from_seq > account.state.window_from_seq {
+                    world.tried_since.clear();
+                    world.window_from = world.window_from.max(account.next_seq);
+                }
+                account.state = state;
+                account.insert(login, now);
+                Stage::Reserved
+            }
+        }
+    }
+
+    /// Transaction two.
+    pub(super) fn settle(&self, world: &mut World, delivery: Delivery) -> Stage {
+        let (now, login) = (world.now, delivery.login);
+        let account = &mut world.account;
+        if self.broken(Sabotage::CheckBeforeCount) && account.find(login).is_none() {
+            account.insert(login, now);
+        }
+        let unguarded = self.broken(Sabotage::SettleUnguarded) || self.broken(Sabotage::TakenOverTooEarly);
+        let own = |attempt: &Attempt| attempt.login == login && (unguarded || attempt.outcome.is_none());
+        let Some(at) = account.attempts.iter().position(own) else {
+            // Another delivery has settled it: its outcome is this one's.
+            return account.find(login).and_then(|attempt| attempt.outcome).map_or(Stage::Gone, Stage::Answered);
+        };
+        let seq = account.attempts[at].seq;
+        if !self.right[usize::from(login)] {
+            account.attempts[at].outcome = Some(Outcome::Failed);
+            if seq >= account.state.window_from_seq {
+                account.state = POLICY.after_failure(account.state, account.count(now), now);
+            }
+            return Stage::Answered(Outcome::Failed);
+        }
+        let id = match delivery.stage {
+            Stage::Made(id) => id,
+            _ => account.make_session(login, now),
+        };
+        if self.broken(Sabotage::SettledApart) && delivery.stage == Stage::Hashed {
+            return Stage::Made(id);
+        }
+        let attempt = &mut account.attempts[at];
+        (attempt.outcome, attempt.counted) = (Some(Outcome::Session(id)), false);
+        account.state = account.state.after_success(seq);
+        if seq >= world.window_from {
+            world.window_from = seq + 1;
+        }
+        if self.broken(Sabotage::SuccessClearsOthers) {
+            account.state.window_from_seq = account.next_seq;
+        }
+        Stage::Answered(Outcome::Session(id))
+    }
+}

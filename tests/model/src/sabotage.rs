@@ -1,0 +1,60 @@
+//! What can be broken on purpose, each in one place of the shell around the real code.
+
+/// A broken variant that the checker must refute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sabotage {
+    /// A position is "the highest transaction id seen": what was still open below it is forgotten.
+    SerialCursor,
+    /// A position counts transaction ids as seen that are not known durable; after a crash they are handed out again.
+    XmaxNotLowered,
+    /// The first page of an answer is taken for all of it.
+    CursorFromFirstPage,
+    /// The last page of an answer that was begun is applied to a view that was reset in between.
+    PartialAnswerIntoResetView,
+    /// A view that has heard nothing is taken for one in which nothing is revoked.
+    ColdViewIsEmpty,
+    /// The lease counts from when the answer arrived.
+    LeaseFromReceipt,
+    /// The lease is the whole bound: no margin for clocks that run at different rates.
+    NoClockMargin,
+    /// An answer's age is not stated.
+    AgeNotStated,
+    /// The way back counts as held, though the answer had left by then.
+    ReturnCountsAsHeld,
+    /// The heartbeat runs on another connection than the read: it reaches the new primary, the read the old one.
+    HeartbeatElsewhere,
+    /// Revisions do not grow with the epoch: after a failover that lost a raise, a number is given out again.
+    EqualRevisionsAfterFailover,
+    /// What the coordinator said is acted upon whenever it arrives, without asking the gate again.
+    RenewalNotRechecked,
+    /// A proof is signed for longer than the row's `proof_until`.
+    SignedBeyondProofUntil,
+    /// `proof_until` is committed after the proof was signed.
+    SignedBeforeCommit,
+    /// A later raise overwrites `needed_until` instead of taking the greater.
+    NeededUntilOverwritten,
+    /// Revision and roles of a renewal are read before the locks.
+    ReadBeforeLock,
+    /// Entries are kept for a fixed time after the raise instead of until `needed_until`.
+    EntryKeptByAge,
+    /// A renewal writes its session back if it is gone.
+    UpsertOnRenewal,
+    /// A strict route is decided from memory.
+    StrictFromMemory,
+    /// "Nobody can know" is answered as "signed out".
+    OutageSignsOut,
+    /// The password is hashed first, the attempt counted when it has failed.
+    CheckBeforeCount,
+    /// A success clears the places of attempts that are under way.
+    SuccessClearsOthers,
+    /// The lock is checked before the attempt is looked up: a replay of an outcome is answered with "locked".
+    LockBeforeLookup,
+    /// Settling does not check that the attempt is unsettled.
+    SettleUnguarded,
+    /// Session and settling are two transactions.
+    SettledApart,
+    /// A retry with the same key inserts an attempt of its own.
+    RetryIsNewAttempt,
+    /// A retry takes an attempt over while its owner is at work, and both settle.
+    TakenOverTooEarly,
+}
