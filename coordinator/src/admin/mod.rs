@@ -126,10 +126,15 @@ impl Admin {
             if rows == 0 {
                 return Err(Failure::Invalid(format!("there is a user called {name} already")));
             }
-            sqlx::query!("INSERT INTO user_state (user_id) VALUES ($1)", signed(id.0))
-                .execute(&mut *conn)
-                .await
-                .map_err(DbError::from)?;
+            // In the present epoch: nothing of an older one can have been lost of a user who is new.
+            sqlx::query!(
+                "INSERT INTO user_state (user_id, revision)
+                 VALUES ($1, coalesce((SELECT epoch FROM cluster), 0)::bigint << 48)",
+                signed(id.0)
+            )
+            .execute(&mut *conn)
+            .await
+            .map_err(DbError::from)?;
             note(conn, id, "user_added", json!({ "roles": roles, "imported": imported })).await?;
             Ok(id)
         })

@@ -10,6 +10,7 @@ use edgekeep_shared::renewal::SessionTimes;
 use edgekeep_shared::revision::Revision;
 use sqlx::PgConnection;
 
+use super::settings;
 use super::users::{self, UserState};
 use super::{DbError, affected, bytes, signed, unsigned, user_id};
 
@@ -217,6 +218,9 @@ pub async fn end(
 
 /// Raises the user's revision: proofs of a lower one must ask first, for as long as `needed_until_ms` lies ahead.
 ///
+/// The first raise in an epoch covers more: a failover to an asynchronous standby may have lost sessions, whose rows
+/// nobody can read `proof_until` from. No proof of theirs lives longer than a proof's life.
+///
 /// # Errors
 /// When the row was not locked first, or the database cannot do it.
 pub async fn raise(
@@ -226,9 +230,21 @@ pub async fn raise(
     needed_until_ms: u64,
 ) -> Result<(), DbError> {
     let raised = Revision::base(state.revision, epoch).raised();
+    let needed_until_ms = if is_of_older_epoch(state, epoch) {
+        let proof_life_ms = settings::load(conn).await?.lifetimes.proof_life_ms;
+        needed_until_ms.max(super::now_ms(conn).await?.saturating_add(proof_life_ms))
+    } else {
+        needed_until_ms
+    };
     users::store_raised(conn, state.user_id, raised, needed_until_ms).await?;
     state.revision = raised;
     Ok(())
+}
+
+/// The user was not raised since the feed's epoch was: sessions made in the old one may have been lost with it.
+#[must_use]
+pub fn is_of_older_epoch(state: &UserState, epoch: u16) -> bool {
+    state.revision.epoch() < epoch
 }
 
 /// Why this session ended. `None`: it has not ended, never was, or was forgotten after its absolute expiry.

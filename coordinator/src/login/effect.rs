@@ -155,7 +155,8 @@ impl Effect {
             }
             Self::LogoutEverywhere => {
                 let endings: Vec<Ending<'_>> = own.iter().map(|row| ends(row, Reason::SignedOut)).collect();
-                let ended = end_all(conn, context, &mut states, &endings).await?;
+                let mut ended = end_all(conn, context, &mut states, &endings).await?;
+                ended.raised |= raise_for_lost(conn, context, user.id, &mut states, &ended).await?;
                 made(context, user, &states, None, &ended)
             }
             Self::PasswordChange { session, new_password, device, user: asking, .. } => {
@@ -237,6 +238,24 @@ async fn end_all(
         ended.raised |= sessions::end(conn, context.epoch, context.now_ms, state, &of_user, "user").await?;
     }
     Ok(ended)
+}
+
+/// "All sessions end" means those too that a failover to an asynchronous standby has lost: they have no rows, so the
+/// user is raised even if nothing else asked for it.
+async fn raise_for_lost(
+    conn: &mut PgConnection,
+    context: &Context<'_>,
+    user: UserId,
+    states: &mut [UserState],
+    ended: &Ended,
+) -> Result<bool, DbError> {
+    match states.iter_mut().find(|state| state.user_id == user) {
+        Some(state) if !ended.raised && sessions::is_of_older_epoch(state, context.epoch) => {
+            sessions::raise(conn, context.epoch, state, 0).await?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// A session that begins now.

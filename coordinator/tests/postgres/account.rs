@@ -87,6 +87,27 @@ async fn a_session_that_a_failover_lost_is_signed_out_for_good() {
     assert_eq!(cluster.number("SELECT revision % 65536 FROM user_state").await, 1, "and only once");
 }
 
+/// A failover to an asynchronous standby: the new epoch knows nothing of the latest login. Found by the model.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_raise_in_an_epoch_covers_sessions_that_the_failover_lost() {
+    let cluster = Cluster::new().await;
+    let covered = "SELECT count(*) FROM user_state
+                   WHERE revision >> 48 = (SELECT epoch FROM cluster) AND needed_until >= clock_timestamp() + interval '4 minutes'";
+    // The session that came back has a proof that ends long before the lost one's.
+    cluster.user("ann", &[]).await;
+    cluster.signed_in("ann", "key-1").await;
+    cluster.execute("UPDATE session SET proof_until = clock_timestamp() + interval '1 second'").await;
+    cluster.execute("UPDATE cluster SET epoch = epoch + 1").await;
+    cluster.signed_in("ann", "key-2").await;
+    assert_eq!(cluster.number(covered).await, 1, "a login that takes over");
+    // Everything was lost: there is no row to end.
+    cluster.execute("DELETE FROM session").await;
+    cluster.execute("UPDATE user_state SET needed_until = '-infinity'").await;
+    cluster.execute("UPDATE cluster SET epoch = epoch + 1").await;
+    account::logout_everywhere(&cluster.app, everywhere("ann", PASSWORD, "out-1")).await.unwrap();
+    assert_eq!(cluster.number(covered).await, 1, "a logout everywhere");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_everywhere_needs_the_password_and_is_one_attempt() {
     let cluster = Cluster::new().await;

@@ -27,7 +27,11 @@ async fn a_right_password_makes_a_session_that_says_who_it_is() {
         i64::try_from(claims.renew_after_ms).unwrap()
     );
     assert_eq!(cluster.reason(&answer.token).await, None);
-    assert_eq!(cluster.number("SELECT revision FROM user_state").await, 0, "a login that ends nothing raises nothing");
+    assert_eq!(
+        cluster.number("SELECT revision & ((1::bigint << 48) - 1) FROM user_state").await,
+        0,
+        "a login that ends nothing raises nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
