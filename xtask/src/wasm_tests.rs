@@ -25,6 +25,8 @@ use crate::{command, paths, wasm};
 
 /// Random seeds of property tests come from an import, instead of from bindings generated for JavaScript.
 const FLAGS: &str = "--cfg getrandom_backend=\"custom\" -Clink-arg=--import-undefined";
+/// An optimiser would put tests into their callers, where they are not found any more.
+const NOT_OPTIMISED: &str = "profile.dev.package.edgekeep-shared.opt-level=0";
 
 /// Builds and runs them.
 ///
@@ -37,7 +39,8 @@ pub fn run() -> Result<Count> {
         let mut cargo = command::cargo();
         cargo.args(["test", "--package", "edgekeep-shared", "--lib", "--tests", "--no-run"]);
         if for_wasm {
-            cargo.args(["--target", wasm::TARGET]).env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", FLAGS);
+            cargo.args(["--config", NOT_OPTIMISED, "--target", wasm::TARGET]);
+            cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", FLAGS);
         }
         let built = artifacts::cargo_build(&mut cargo, "edgekeep-shared")?;
         Ok(built.into_iter().filter(|built| built.test).collect())
@@ -59,6 +62,8 @@ pub fn run() -> Result<Count> {
         let mut node = Command::new(&tools.node);
         node.arg(paths::root().join("xtask/src/wasm_tests.mjs")).arg(&instrumented).arg(&list_file);
         total += count::run(&mut node)?;
+        // The very same tests: one that is not there has not passed.
+        total.failed += u32::try_from(names.len() - tests.len())?;
     }
     if total.passed == 0 {
         bail!("no test ran on wasm32");
@@ -116,7 +121,6 @@ fn instrument(wasm: &Path, target: &str, names: &BTreeSet<String>, to: &Path) ->
     }
     for name in names {
         if !tests.iter().any(|test| &test.name == name) {
-            // Left out with `cfg`, or not found: to be seen either way.
             println!("test {name} ... not in the wasm");
         }
     }
