@@ -5,9 +5,10 @@
 //! tick or two are too many by every clock, and a lease without margin shows on a slow one.
 //!
 //! Counts as a failure: see [`properties`]. Does not: that an edge refuses; a session that an asynchronous failover brings
-//! back; one that it loses (its proofs are good until the next raise of the user, or their `renew_after`). Known limit,
-//! found here: that raise's entry is needed only as long as proofs of the sessions that the new primary *knows*, so a
-//! lost session's proof that reaches further is good again once the entry is pruned, for less than a proof's life.
+//! back; one that it loses (its proofs are good until the next raise of the user, or their `renew_after`). Found here:
+//! that raise's entry was needed only as long as proofs of the sessions that the new primary *knows*. The coordinator now
+//! has the first raise of an epoch cover a proof's life (`coordinator/src/db/sessions.rs`); this world still has the
+//! rule as it was, and excuses it (`once_lost`, `lost_until_ms`).
 //!
 //! Every message may be late; one that is never delivered is lost; an answer stays in the air and may come twice, and
 //! before an earlier one. A request is no event: in every state, every proof ever signed is shown to every edge.
