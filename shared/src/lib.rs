@@ -25,6 +25,7 @@ pub mod problem;
 pub mod renewal;
 pub mod return_to;
 pub mod revision;
+pub mod revocation;
 pub mod subject;
 pub mod takeover;
 pub mod time;
