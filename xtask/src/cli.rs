@@ -21,7 +21,7 @@ enum Command {
     Dev(Dev),
     /// Run all tests, or the suites named.
     Test(Test),
-    /// Build the edge worker into target/edge (for wrangler and workerd alike).
+    /// Build the edge worker into target/worker (for wrangler and workerd alike).
     Build,
     /// Write the offline data of the coordinator's SQL queries anew, against a freshly migrated database.
     Sqlx,
