@@ -1,5 +1,10 @@
-# The same in raw workerd: start it as `workerd serve examples/js-worker/config.capnp` after `cargo xtask build`, with
-# EDGE_CREDENTIAL in the environment and a coordinator at 127.0.0.1:8700.
+# The same in raw workerd, after `cargo xtask build`:
+#
+#   export EDGE_CREDENTIAL="$(edgekeep edge add my-worker)"   # once; keep it where your secrets are
+#   export COORDINATOR_URLS=http://127.0.0.1:8700
+#   workerd serve examples/js-worker/config.capnp
+#
+# People sign in at the Edgekeep worker of the same host, to which /auth is routed. The end-to-end tests run this file.
 
 using Workerd = import "/workerd/workerd.capnp";
 
@@ -23,13 +28,14 @@ const edge :Workerd.Worker = (
   compatibilityDate = "2026-11-01",
   globalOutbound = "internet",
   modules = [
-    (name = "entry.js", esModule = embed "../../target/edge/entry.js"),
-    (name = "index.js", esModule = embed "../../target/edge/index.js"),
-    (name = "index_bg.wasm", wasm = embed "../../target/edge/index_bg.wasm"),
+    (name = "entry.js", esModule = embed "../../target/worker/entry.js"),
+    (name = "index.js", esModule = embed "../../target/worker/index.js"),
+    (name = "index_bg.wasm", wasm = embed "../../target/worker/index_bg.wasm"),
   ],
   bindings = [
-    (name = "COORDINATOR_URLS", text = "http://127.0.0.1:8700"),
+    (name = "COORDINATOR_URLS", fromEnvironment = "COORDINATOR_URLS"),
     (name = "EDGE_CREDENTIAL", fromEnvironment = "EDGE_CREDENTIAL"),
-    (name = "POLICY", text = "{\"routes\":[{\"path\":\"/\",\"access\":\"public\"}]}"),
+    # What the worker's paths ask for.
+    (name = "POLICY", text = embed "policy.json"),
   ],
 );

@@ -1,5 +1,5 @@
 //! A client with a cookie jar of a browser's habits: one jar for all ports of a host, newest cookies last, and a jar
-//! that can be copied, as a thief would.
+//! that can be copied, as a thief would. What comes from under the prefix is held against the public description.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use xtask::state::User;
 
 use crate::http::{self, Request, Response};
-use crate::random_hex;
+use crate::{contract, random_hex};
 
 /// Cookies in the order of their creation, as browsers send them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,8 +81,13 @@ impl Client {
     ///
     /// # Errors
     /// If the connection fails: the answer is lost, whatever became of the request.
+    ///
+    /// # Panics
+    /// If the answer is not one that `docs/openapi/public.json` lists (see [`contract`]).
+    #[track_caller]
     pub fn try_send(&mut self, edge: SocketAddr, request: Request) -> std::io::Result<Response> {
-        let response = http::send(edge, &self.with_cookies(request))?;
+        let response = http::send(edge, &self.with_cookies(request.clone()))?;
+        contract::check(&request, &response);
         self.jar.take(&response);
         Ok(response)
     }

@@ -19,6 +19,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod contract;
 pub mod feed;
 pub mod http;
 pub mod oracle;

@@ -323,6 +323,20 @@ impl Cluster {
         Ok(index)
     }
 
+    /// Starts an example worker that asks these coordinators, on a free port, with the cluster's credential. It must
+    /// have been built, and has a public page at `/`. It is the caller's: dropping it stops it.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_example(&self, name: &str, coordinator_urls: &str) -> Result<Node> {
+        let (port, logs) = (probe::port(0)?, self.options.folder.join("logs"));
+        let part = parts::example_worker(&self.tools, name, port, &self.credential, coordinator_urls, &logs).start()?;
+        let url = format!("http://127.0.0.1:{port}");
+        let mut node = Node { part, port, url, ready_path: "/", tls_through: None };
+        node.wait()?;
+        Ok(node)
+    }
+
     /// Runs the command line with one line on its standard input, and gives what it printed.
     ///
     /// # Errors

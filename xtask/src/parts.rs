@@ -247,6 +247,24 @@ pub fn edge_in_wrangler(tools: &Tools, bundle: &Bundle, setup: &EdgeSetup, folde
     Ok(recipe)
 }
 
+/// An example worker, as its own `examples/<name>/config.capnp` has it; but on this port.
+#[must_use]
+pub fn example_worker(
+    tools: &Tools,
+    name: &str,
+    port: u16,
+    credential: &str,
+    coordinator_urls: &str,
+    logs: &Path,
+) -> Recipe {
+    let folder = paths::root().join("examples").join(name);
+    Recipe::new(name, tools.workerd(), &folder, &logs.join(format!("{name}-{port}.log")))
+        .args(["serve", "--verbose", "config.capnp", "--socket-addr"])
+        .arg(format!("http=127.0.0.1:{port}"))
+        .env("EDGE_CREDENTIAL", credential)
+        .env("COORDINATOR_URLS", coordinator_urls)
+}
+
 fn edge_folder(folder: &Path, number: usize) -> Result<PathBuf> {
     let place = folder.join(format!("edge-{number}"));
     fs::create_dir_all(&place)?;

@@ -1,7 +1,7 @@
 //! The edge worker's bundle: cargo, then wasm-bindgen as a library, then one folder that serves raw workerd and
 //! wrangler alike.
 //!
-//! `target/edge/` holds `entry.js` (from `edge/entry.js`), `index.js` (the generated glue), `index_bg.wasm` and, if
+//! `target/worker/` holds `entry.js` (from `edge/entry.js`), `index.js` (the generated glue), `index_bg.wasm` and, if
 //! a crate brings any, `snippets/`. Every file has the same name in every build.
 
 use std::collections::BTreeMap;
@@ -58,21 +58,31 @@ impl Bundle {
     }
 }
 
-/// Builds the worker that ships into `target/edge`.
+/// Builds the worker that ships into `target/worker`.
 ///
 /// # Errors
 /// If any step fails.
 pub fn build(quiet: bool) -> Result<Bundle> {
-    build_crate("edgekeep-edge", &[], &paths::root().join("edge/entry.js"), &paths::target().join("edge"), quiet)
+    build_crate("edgekeep-edge", &[], &paths::root().join("edge/entry.js"), &paths::target().join("worker"), quiet)
 }
 
-/// Builds the worker with doors that break it on purpose, for tests, into `target/edge-fault-injection`.
+/// Builds the worker with doors that break it on purpose, for tests, into `target/worker-fault-injection`.
 ///
 /// # Errors
 /// If any step fails.
 pub fn build_with_faults(quiet: bool) -> Result<Bundle> {
-    let folder = paths::target().join("edge-fault-injection");
+    let folder = paths::target().join("worker-fault-injection");
     build_crate("edgekeep-edge", &["fault-injection"], &paths::root().join("edge/entry.js"), &folder, quiet)
+}
+
+/// Builds the example of a Rust worker into `target/example-rust-worker`.
+///
+/// # Errors
+/// If any step fails.
+pub fn build_example(quiet: bool) -> Result<Bundle> {
+    let (entry, folder) =
+        (paths::root().join("examples/rust-worker/entry.js"), paths::target().join("example-rust-worker"));
+    build_crate("example-rust-worker", &[], &entry, &folder, quiet)
 }
 
 /// Builds the worker in `package`, with `entry` as its main module, into `folder`.

@@ -4,6 +4,7 @@
 //! origin. People sign in at the Edgekeep worker of the same host, to which the prefix `/auth` is routed.
 
 use edgekeep_edge::{Checked, Gate};
+use edgekeep_shared::problem::Problem;
 use worker::{Context, Env, Request, Response, Result, event};
 
 /// Answers every request.
@@ -15,7 +16,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
     let checked = Gate::check(request.inner(), env.as_ref(), context.as_ref().as_ref()).await;
     let (response, set_cookies) = match checked {
         Checked::Allow { identity: Some(user), set_cookies, .. } => {
-            (Response::ok(format!("Hello, {}. Your roles: {:?}\n", user.name, user.roles))?, set_cookies)
+            (Response::ok(format!("Hello, {}. Your roles: {}\n", user.name, user.roles.join(", ")))?, set_cookies)
         }
         // A public route, and nobody that is known without asking.
         Checked::Allow { set_cookies, .. } => (Response::ok("Hello, whoever you are.\n")?, set_cookies),
@@ -25,19 +26,25 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
             response.headers().set("Location", &login)?;
             (response, set_cookies)
         }
-        Checked::Deny { problem, set_cookies, .. } => {
-            (Response::from_json(&problem)?.with_status(problem.status), set_cookies)
-        }
-        // Nobody can know right now: say so, and leave the cookies alone. Also for what later versions may add.
-        Checked::Unknown { .. } | _ => {
-            let response = Response::error("The session cannot be checked right now.", 503)?;
-            response.headers().set("Retry-After", "1")?;
-            (response, Vec::new())
-        }
+        // 401, 403, …
+        Checked::Deny { problem, set_cookies, .. } => (refuse(&problem)?, set_cookies),
+        // Nobody can know right now: say so, and leave the cookies alone.
+        Checked::Unknown { problem } => (refuse(&problem)?, Vec::new()),
+        // What later versions may add is no permission.
+        _ => (Response::error("The session cannot be checked.", 503)?, Vec::new()),
     };
     response.headers().set("Cache-Control", "no-store")?;
     for cookie in set_cookies {
         response.headers().append("Set-Cookie", &cookie)?;
+    }
+    Ok(response)
+}
+
+fn refuse(problem: &Problem) -> Result<Response> {
+    let response = Response::from_json(problem)?.with_status(problem.status);
+    response.headers().set("Content-Type", "application/problem+json")?;
+    if let Some(seconds) = problem.retry_after_s {
+        response.headers().set("Retry-After", &seconds.to_string())?;
     }
     Ok(response)
 }

@@ -21,9 +21,8 @@ pub fn run() -> Result<Count> {
     count += Count::of(dry_run(&tools, &examples.join("js-worker/wrangler.toml"), "js-worker"));
     count += Count::of(compile(&tools, &paths::root().join("edge/workerd/config.capnp")));
     count += Count::of(compile(&tools, &examples.join("js-worker/config.capnp")));
-    let folder = paths::target().join("example-rust-worker");
-    let entry = examples.join("rust-worker/entry.js");
-    count += Count::of(wasm::build_crate("example-rust-worker", &[], &entry, &folder, false).map(|_| ()));
+    count += Count::of(wasm::build_example(false).map(|_| ()));
+    count += Count::of(compile(&tools, &examples.join("rust-worker/config.capnp")));
     Ok(count)
 }
 

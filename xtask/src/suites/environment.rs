@@ -10,7 +10,7 @@ use super::count::{self, Count};
 use crate::artifacts::{self, EdgeBuild};
 use crate::node::Tools;
 use crate::postgres::{self, Server};
-use crate::{command, paths};
+use crate::{command, paths, wasm};
 
 /// Made once per run, as far as the suites need it.
 pub struct Environment {
@@ -106,6 +106,8 @@ impl Environment {
         Tools::ensure(false)?;
         let plain = artifacts::build(EdgeBuild::Shipping, false)?;
         let faulty = artifacts::build(EdgeBuild::FaultInjection, false)?;
+        // The examples are run where they are built (`e2e_examples`).
+        wasm::build_example(false)?;
         let names: Vec<String> =
             targets(&["edgekeep-tests"])?.into_iter().filter(|name| name.starts_with("e2e")).collect();
         if names.is_empty() {
