@@ -34,7 +34,6 @@ mod headers;
 mod incoming;
 pub mod js;
 mod keys;
-mod limit;
 mod negotiate;
 mod pages;
 mod refuse;
