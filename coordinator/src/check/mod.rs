@@ -9,7 +9,6 @@
 
 mod batch;
 mod renew;
-pub mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use edgekeep_shared::ids::{SessionId, SiteId, UserId};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::renewal::Renewal;
 use edgekeep_shared::token::{Claims, VerifiedToken};
+use edgekeep_shared::verdict::{Current, Verdict, decide, renewal_is_due};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -27,11 +27,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::db::DbError;
 use crate::failure::Failure;
 use crate::feed::FeedHandle;
-use crate::feed::moment::ms_rounded_up;
+use crate::feed::moment::{elapsed, ms_rounded_up};
 use crate::keys::{KeyStore, TokenRefused};
 use crate::metrics::Metrics;
 use batch::{Ask, Batched};
-use verdict::{Current, Verdict, decide, renewal_is_due};
 
 /// Questions that may wait for the next batch.
 const QUEUE: usize = 4_096;
@@ -109,7 +108,7 @@ impl CheckHandle {
         Ok(CheckAnswer {
             nonce: request.nonce,
             epoch,
-            age_ms: ms_rounded_up(began.elapsed()),
+            age_ms: ms_rounded_up(elapsed(began)),
             read_at_ms,
             keys_version,
             max_staleness_ms,

@@ -9,9 +9,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
-use edgekeep_shared::ids::UserId;
-use edgekeep_shared::position::Position;
-use edgekeep_shared::revision::Revision;
+use crate::feed::Entry;
+use crate::ids::UserId;
+use crate::position::Position;
+use crate::revision::Revision;
 
 /// One row as the reader found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,14 @@ pub struct Row {
     pub needed_until_ms: u64,
     /// The transaction that wrote it.
     pub feed_xid: u64,
+}
+
+impl Row {
+    /// As it is sent.
+    #[must_use]
+    pub const fn entry(&self) -> Entry {
+        Entry { user_id: self.user_id, revision: self.revision, needed_until_ms: self.needed_until_ms }
+    }
 }
 
 /// An entry's place in the feed: the transaction that wrote it, then the user.

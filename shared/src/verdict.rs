@@ -7,12 +7,12 @@
 //! - A session id that is found nowhere has ended, though nobody knows why: with the proof's absolute expiry passed it
 //!   is `expired` (the reason was forgotten then), else `revoked` (its row was lost in a failover or a restore).
 
-use edgekeep_shared::problem::Reason;
-use edgekeep_shared::renewal::{SessionTimes, is_expired};
-use edgekeep_shared::revision::Revision;
-use edgekeep_shared::token::{Claims, VerifiedToken};
+use crate::problem::Reason;
+use crate::renewal::{SessionTimes, is_expired};
+use crate::revision::Revision;
+use crate::token::{Claims, VerifiedToken};
 
-use edgekeep_shared::ids::UserId;
+use crate::ids::UserId;
 
 /// The user of the proof, as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub fn renewal_is_due(proof: &VerifiedToken, current: &Current, proof_life_ms: u
 
 #[cfg(test)]
 mod tests {
-    use edgekeep_shared::ids::{SessionId, SiteId};
+    use crate::ids::{SessionId, SiteId};
 
     use super::*;
 
