@@ -1,0 +1,76 @@
+//! What is counted in a run.
+
+use std::collections::BTreeMap;
+
+use edgekeep_shared::feed::Entry;
+use edgekeep_shared::revision::Revision;
+
+/// Counts and times of a run.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Questions to the feed.
+    pub polls: u64,
+    /// Their bytes.
+    pub poll_bytes: u64,
+    /// Bytes of the answers to them.
+    pub answer_bytes: u64,
+    /// Reads of the feed's rows, on all coordinators.
+    pub reads: u64,
+    /// Requests with a cookie.
+    pub requests: u64,
+    /// Requests that passed.
+    pub allowed: u64,
+    /// Of those, from memory.
+    pub local: u64,
+    /// Requests that were refused.
+    pub denied: u64,
+    /// Requests that nobody could decide.
+    pub unknown: u64,
+    /// In-line refreshes of a lease.
+    pub refreshes: u64,
+    /// In-line questions about a session.
+    pub checks: u64,
+    /// Of those, renewals.
+    pub renewals: u64,
+    /// Revocations and role changes that became visible.
+    pub raises: u64,
+    raised_us: BTreeMap<(u64, Revision), u64>,
+    /// From a raise to its arrival at an edge, by milliseconds; the last bucket is all beyond.
+    pub arrivals: Vec<u64>,
+}
+
+/// So many milliseconds are told apart.
+const BUCKETS: usize = 20_000;
+
+impl Stats {
+    pub(crate) fn raised(&mut self, user: u32, revision: Revision, now_us: u64) {
+        self.raises += 1;
+        self.raised_us.insert((crate::database::user_id(user).0, revision), now_us);
+    }
+
+    pub(crate) fn arrived(&mut self, now_us: u64, entries: &[Entry]) {
+        for entry in entries {
+            let Some(raised_us) = self.raised_us.get(&(entry.user_id.0, entry.revision)) else { continue };
+            if self.arrivals.is_empty() {
+                self.arrivals = vec![0; BUCKETS];
+            }
+            let ms = usize::try_from(now_us.saturating_sub(*raised_us).div_ceil(1_000)).unwrap_or(BUCKETS);
+            self.arrivals[ms.min(BUCKETS - 1)] += 1;
+        }
+    }
+
+    /// The arrival time, in milliseconds, that this share of all arrivals does not exceed.
+    #[must_use]
+    pub fn arrival_ms(&self, share: f64) -> usize {
+        let total: u64 = self.arrivals.iter().sum();
+        let wanted = (total as f64 * share).ceil() as u64;
+        let mut so_far = 0;
+        self.arrivals
+            .iter()
+            .position(|count| {
+                so_far += count;
+                so_far >= wanted
+            })
+            .unwrap_or(0)
+    }
+}
