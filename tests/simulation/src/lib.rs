@@ -28,6 +28,7 @@ mod op;
 mod report;
 mod request;
 mod sabotage;
+pub mod scale;
 mod shrink;
 mod world;
 

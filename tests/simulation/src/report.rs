@@ -43,6 +43,44 @@ pub struct Stats {
 const BUCKETS: usize = 20_000;
 
 impl Stats {
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.polls, other.polls),
+            (&mut self.poll_bytes, other.poll_bytes),
+            (&mut self.answer_bytes, other.answer_bytes),
+            (&mut self.reads, other.reads),
+            (&mut self.requests, other.requests),
+            (&mut self.allowed, other.allowed),
+            (&mut self.local, other.local),
+            (&mut self.denied, other.denied),
+            (&mut self.unknown, other.unknown),
+            (&mut self.refreshes, other.refreshes),
+            (&mut self.checks, other.checks),
+            (&mut self.renewals, other.renewals),
+            (&mut self.raises, other.raises),
+        ] {
+            *mine += theirs;
+        }
+    }
+
+    /// In a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        format!(
+            "{} requests ({} passed, {} of them from memory; {} refused; {} times 503), {} polls, {} refreshes, {} checks, {} raises",
+            self.requests,
+            self.allowed,
+            self.local,
+            self.denied,
+            self.unknown,
+            self.polls,
+            self.refreshes,
+            self.checks,
+            self.raises,
+        )
+    }
+
     pub(crate) fn raised(&mut self, user: u32, revision: Revision, now_us: u64) {
         self.raises += 1;
         self.raised_us.insert((crate::database::user_id(user).0, revision), now_us);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A broken variant that the checker must catch within a fixed number of seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Sabotage {
     /// The lease counts from when the answer arrived.

@@ -135,6 +135,7 @@ pub struct World {
     pub(crate) checker: Checker,
     pub(crate) log: Log,
     pub(crate) stats: Stats,
+    measure_from_us: Option<u64>,
 }
 
 impl World {
@@ -167,6 +168,7 @@ impl World {
             checker: Checker::new(setup.users, setup.bound_ms),
             log,
             stats: Stats::default(),
+            measure_from_us: None,
         };
         for coordinator in 0..setup.coordinators {
             world.later(coordinator, 0, Later::Connect { session: 1 });
@@ -186,6 +188,9 @@ impl World {
                 break;
             };
             self.now_us = self.now_us.max(at_us);
+            if self.measure_from_us.is_some_and(|from_us| from_us <= self.now_us) {
+                (self.measure_from_us, self.stats) = (None, Stats::default());
+            }
             if op_us.is_some_and(|op_us| op_us <= at_us) {
                 if let Some(timed) = ops.next() {
                     self.operate(timed.op);
@@ -394,6 +399,23 @@ impl World {
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.log.hash()
+    }
+
+    /// The log.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Counts begin then; what came before is how the world was set up.
+    pub const fn measure_from_ms(&mut self, ms: u64) {
+        self.measure_from_us = Some(ms * 1_000);
+    }
+
+    /// What was counted, and the times from the end of a session to the last request that passed with it.
+    #[must_use]
+    pub fn into_report(self) -> (Stats, Vec<u64>) {
+        (self.stats, self.checker.last_accepts_us)
     }
 
     /// What was counted.
