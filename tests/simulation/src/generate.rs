@@ -35,6 +35,10 @@ pub fn small(seed: u64) -> Plan {
             .choice(&[Route::Session, Route::Session, Route::Short, Route::Admin, Route::Strict])
             .unwrap_or(&Route::Session);
         let dice = rng.u32(0..100);
+        if dice < faults && rng.u8(0..6) == 0 {
+            ops.extend(episode(&mut rng, at_ms, user, edge, &setup));
+            continue;
+        }
         let op = if dice < faults {
             fault(&mut rng, edge, coordinator, &setup)
         } else if dice < faults + changes {
@@ -53,7 +57,67 @@ pub fn small(seed: u64) -> Plan {
         };
         ops.push(Timed { at_ms, op });
     }
+    ops.sort_by_key(|timed| timed.at_ms);
     Plan { story: String::new(), sabotage: None, setup, ops }
+}
+
+/// Faults that only matter together, and that chance alone would seldom bring together.
+fn episode(rng: &mut fastrand::Rng, at_ms: u64, user: u32, edge: u32, setup: &Setup) -> Vec<Timed> {
+    let device = rng.u8(0..2);
+    let mut ops = vec![];
+    let mut after_ms = 0;
+    let mut then = |ms: u64, op: Op| {
+        after_ms += ms;
+        ops.push(Timed { at_ms: at_ms + after_ms, op });
+    };
+    match rng.u8(0..3) {
+        // Ids that were given out, seen, and forgotten in a crash, after which they are given out again.
+        0 => {
+            for _ in 0..rng.u8(1..5) {
+                then(1, Op::Abort);
+                then(0, Op::Role { user, admin: rng.bool() });
+                then(rng.u64(3..6), Op::Role { user, admin: rng.bool() });
+            }
+            for _ in 0..rng.u8(2..6) {
+                then(1, Op::Abort);
+                then(0, Op::Disable { user, disabled: false });
+                then(2, Op::Abort);
+            }
+            then(rng.u64(2..60), Op::CrashDatabase);
+            for user in 0..setup.users {
+                then(rng.u64(0..8), Op::Disable { user, disabled: true });
+                then(rng.u64(0..3), Op::Disable { user, disabled: false });
+            }
+        }
+        // A view that is loaded in pages, and reset while a page is on its way.
+        1 => {
+            for user in 0..setup.users {
+                then(rng.u64(0..8), Op::LogoutEverywhere { user, edge });
+            }
+            then(rng.u64(60..200), Op::ResetView { edge });
+            for _ in 0..2 {
+                then(rng.u64(0..12), Op::Request { user, device, edge, route: Route::Session });
+                for coordinator in 0..setup.coordinators {
+                    then(0, Op::DelayResponse { edge, coordinator, ms: rng.u32(100..900) });
+                }
+                then(rng.u64(1..300), Op::ResetView { edge });
+            }
+        }
+        // A commit that comes late while the others' entries are loaded in pages.
+        _ => {
+            then(0, Op::HoldCommit { ms: rng.u32(20..600) });
+            then(1, Op::LogoutEverywhere { user, edge });
+            then(45, Op::ResetView { edge });
+            for other in (0..setup.users).filter(|other| *other != user) {
+                then(rng.u64(0..8), Op::Role { user: other, admin: rng.bool() });
+            }
+            then(rng.u64(0..40), Op::Request { user, device, edge, route: Route::Session });
+            for coordinator in 0..setup.coordinators {
+                then(0, Op::DelayResponse { edge, coordinator, ms: rng.u32(10..600) });
+            }
+        }
+    }
+    ops
 }
 
 fn fault(rng: &mut fastrand::Rng, edge: u32, coordinator: u8, setup: &Setup) -> Op {

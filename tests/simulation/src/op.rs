@@ -96,6 +96,70 @@ impl Op {
     }
 }
 
+impl Op {
+    /// The user that it is about.
+    #[must_use]
+    pub const fn user(&self) -> Option<u32> {
+        match self {
+            Self::Login { user, .. }
+            | Self::Logout { user, .. }
+            | Self::LogoutEverywhere { user, .. }
+            | Self::Disable { user, .. }
+            | Self::Role { user, .. }
+            | Self::Request { user, .. }
+            | Self::Replay { user, .. } => Some(*user),
+            _ => None,
+        }
+    }
+
+    /// The edge that it is about.
+    #[must_use]
+    pub const fn edge(&self) -> Option<u32> {
+        match self {
+            Self::Login { edge, .. }
+            | Self::Logout { edge, .. }
+            | Self::LogoutEverywhere { edge, .. }
+            | Self::Request { edge, .. }
+            | Self::Replay { edge, .. }
+            | Self::DropRequest { edge, .. }
+            | Self::DropResponse { edge, .. }
+            | Self::DelayRequest { edge, .. }
+            | Self::DelayResponse { edge, .. }
+            | Self::Duplicate { edge, .. }
+            | Self::Cut { edge, .. }
+            | Self::Evict { edge }
+            | Self::ResetView { edge }
+            | Self::StepBack { edge, .. } => Some(*edge),
+            _ => None,
+        }
+    }
+
+    /// The coordinator that it is about.
+    #[must_use]
+    pub const fn coordinator(&self) -> Option<u8> {
+        match self {
+            Self::DropRequest { coordinator, .. }
+            | Self::DropResponse { coordinator, .. }
+            | Self::DelayRequest { coordinator, .. }
+            | Self::DelayResponse { coordinator, .. }
+            | Self::Duplicate { coordinator, .. }
+            | Self::Cut { coordinator, .. }
+            | Self::Restart { coordinator }
+            | Self::Pause { coordinator, .. }
+            | Self::Failover { stays: coordinator, .. } => Some(*coordinator),
+            _ => None,
+        }
+    }
+
+    /// What it is about is in this world.
+    #[must_use]
+    pub fn fits(&self, setup: &Setup) -> bool {
+        self.user().is_none_or(|user| user < setup.users)
+            && self.edge().is_none_or(|edge| edge < setup.edges)
+            && self.coordinator().is_none_or(|coordinator| coordinator < setup.coordinators)
+    }
+}
+
 /// An op and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Timed {

@@ -1,38 +1,82 @@
 //! A failing plan becomes a small one: ops are taken away for as long as the same guarantee breaks.
+//!
+//! Without an op every later latency is another one, so a smaller list may need another seed for its latencies: a few
+//! are tried.
 
-use crate::{Plan, run};
+use crate::{Plan, Violation, run};
+
+/// Seeds that are tried for one list of ops.
+const RESEEDS: u64 = 6;
 
 /// The same violation with fewer ops (delta debugging: ever smaller pieces are left out).
 #[must_use]
 pub fn shrink(plan: &Plan) -> Plan {
     let Some(found) = run(plan).0 else { return plan.clone() };
-    let mut best = plan.clone();
-    best.ops.retain(|timed| timed.at_ms <= found.at_ms);
-    best.setup.end_ms = found.at_ms + 1;
-    if !fails(&best, found.guarantee) {
-        best = plan.clone();
-    }
-    let mut piece = best.ops.len().div_ceil(2).max(1);
+    let guarantee = found.guarantee;
+    let mut best = cut(plan, &found);
     loop {
-        let mut at = 0;
-        let mut smaller = false;
-        while at < best.ops.len() {
-            let mut candidate = best.clone();
-            candidate.ops.drain(at..(at + piece).min(best.ops.len()));
-            if fails(&candidate, found.guarantee) {
-                best = candidate;
-                smaller = true;
-            } else {
-                at += piece;
+        let before = best.ops.len();
+        let mut piece = before.div_ceil(2).max(1);
+        loop {
+            let mut at = 0;
+            while at < best.ops.len() {
+                let mut candidate = best.clone();
+                candidate.ops.drain(at..(at + piece).min(best.ops.len()));
+                match failing(candidate, guarantee) {
+                    Some(smaller) => best = smaller,
+                    None => at += piece,
+                }
             }
+            if piece == 1 {
+                break;
+            }
+            piece = piece.div_ceil(2);
         }
-        if piece == 1 && !smaller {
+        best = smaller_world(best, guarantee);
+        if best.ops.len() == before {
             return best;
         }
-        piece = if smaller && piece == 1 { 1 } else { (piece / 2).max(1) };
     }
 }
 
-fn fails(plan: &Plan, guarantee: &str) -> bool {
-    run(plan).0.is_some_and(|found| found.guarantee == guarantee)
+/// The plan, or the same with other latencies, if it breaks this; ended where it does.
+fn failing(plan: Plan, guarantee: &str) -> Option<Plan> {
+    let first = plan.setup.seed;
+    (0..RESEEDS).find_map(|more| {
+        let mut plan = plan.clone();
+        plan.setup.seed = first + more;
+        let found = run(&plan).0.filter(|found| found.guarantee == guarantee)?;
+        Some(cut(&plan, &found))
+    })
+}
+
+/// Nothing after the violation matters.
+fn cut(plan: &Plan, found: &Violation) -> Plan {
+    let mut plan = plan.clone();
+    plan.ops.retain(|timed| timed.at_ms <= found.at_ms);
+    plan.setup.end_ms = found.at_ms + 1;
+    plan
+}
+
+/// Fewer parts, and an earlier start, if that still breaks it.
+fn smaller_world(mut best: Plan, guarantee: &str) -> Plan {
+    for smaller in [
+        (|plan: &mut Plan| plan.setup.coordinators = 1) as fn(&mut Plan),
+        |plan| plan.setup.coordinators = 2,
+        |plan| plan.setup.edges = plan.ops.iter().filter_map(|timed| timed.op.edge()).max().map_or(1, |edge| edge + 1),
+        |plan| plan.setup.users = plan.ops.iter().filter_map(|timed| timed.op.user()).max().map_or(1, |user| user + 1),
+        |plan| plan.setup.short_route = false,
+        |plan| {
+            let idle_ms = plan.ops.first().map_or(0, |timed| timed.at_ms.saturating_sub(500));
+            plan.ops.iter_mut().for_each(|timed| timed.at_ms -= idle_ms);
+        },
+    ] {
+        let mut candidate = best.clone();
+        smaller(&mut candidate);
+        let possible = candidate.ops.iter().all(|timed| timed.op.fits(&candidate.setup));
+        if possible && candidate != best {
+            best = failing(candidate, guarantee).unwrap_or(best);
+        }
+    }
+    best
 }

@@ -40,8 +40,10 @@ pub enum Suite {
     Wasm,
     /// The coordinator against a real Postgres.
     Postgres,
-    /// Models and simulations, and whatever else is in `tests/`.
+    /// Models, and whatever else is in `tests/`.
     Model,
+    /// A fixed budget of seeds of the simulation, and of broken worlds.
+    Simulation,
     /// Clusters of real parts, and what breaks in them.
     E2e,
     /// Chromium.
@@ -70,7 +72,7 @@ pub fn run(test: &Test) -> Result<ExitCode> {
             console::say(&format!("error: {error:#}"));
             Count::FAILED
         });
-        lines.push(format!("{name:<9} {count}, {:.1} s", began.elapsed().as_secs_f32()));
+        lines.push(format!("{name:<10} {count}, {:.1} s", began.elapsed().as_secs_f32()));
         if let Some(line) = lines.last() {
             console::say(line);
         }
@@ -93,9 +95,10 @@ fn one(suite: Suite, environment: &mut Environment) -> Result<Count> {
         Suite::Postgres => environment.postgres_suite(),
         Suite::Model => {
             let mut count = environment.tests(|name| !name.starts_with("e2e") && !name.starts_with("postgres"))?;
-            count += environment.model()?;
+            count += environment.package("edgekeep-model")?;
             Ok(count)
         }
+        Suite::Simulation => environment.package("edgekeep-simulation"),
         Suite::E2e => environment.end_to_end(),
         Suite::Browser => browser::run(environment),
         Suite::Deploy => deploy::run(),
