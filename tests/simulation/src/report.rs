@@ -26,12 +26,18 @@ pub struct Stats {
     pub denied: u64,
     /// Requests that nobody could decide.
     pub unknown: u64,
-    /// In-line refreshes of a lease.
+    /// Flights of in-line refreshes of a lease, each of which any number of requests may share.
     pub refreshes: u64,
     /// In-line questions about a session.
     pub checks: u64,
-    /// Of those, renewals.
-    pub renewals: u64,
+    /// Of the requests, those of people (not of thieves who replay cookies).
+    pub own: u64,
+    /// What people's requests waited for: a refresh of the lease.
+    pub own_refreshes: u64,
+    /// What people's requests waited for: an answer about the session, on routes that are strict or isolates that are cold.
+    pub own_checks: u64,
+    /// What people's requests waited for: a renewal.
+    pub own_renewals: u64,
     /// Revocations and role changes that became visible.
     pub raises: u64,
     raised_us: BTreeMap<(u64, Revision), u64>,
@@ -57,7 +63,10 @@ impl Stats {
             (&mut self.unknown, other.unknown),
             (&mut self.refreshes, other.refreshes),
             (&mut self.checks, other.checks),
-            (&mut self.renewals, other.renewals),
+            (&mut self.own, other.own),
+            (&mut self.own_refreshes, other.own_refreshes),
+            (&mut self.own_checks, other.own_checks),
+            (&mut self.own_renewals, other.own_renewals),
             (&mut self.raises, other.raises),
         ] {
             *mine += theirs;

@@ -57,6 +57,7 @@ impl World {
         let seen = Seen { session, user, route, started_us: self.now_us, now_us: self.now_us };
         let inquiry = Inquiry::new(policy(route, self.setup.bound_ms));
         self.stats.requests += 1;
+        self.stats.own += u64::from(device.is_some());
         let now_ms = self.edge_ms(edge);
         let mut memory = self.edges[edge as usize].memory(&self.ring, self.site);
         let step = inquiry.look(&mut memory, &cookies, now_ms);
@@ -84,6 +85,14 @@ impl World {
             Kind::Refresh => Stage::Refresh,
             Kind::Ask { .. } => Stage::Ask,
         };
+        if request.device.is_some() {
+            match errand.kind {
+                Kind::Refresh => self.stats.own_refreshes += 1,
+                Kind::Ask { renew: false, .. } => self.stats.own_checks += 1,
+                Kind::Ask { renew: true, .. } => self.stats.own_renewals += 1,
+                Kind::Keys => {}
+            }
+        }
         match errand.kind {
             Kind::Keys => self.then_keys(edge, number),
             Kind::Refresh => {
@@ -96,7 +105,6 @@ impl World {
                 view.observe_clock(now_ms);
                 let sent = view.sent(now_ms);
                 self.stats.checks += 1;
-                self.stats.renewals += u64::from(renew);
                 let retry = Retry::new(Effort::INLINE, usize::from(self.setup.coordinators), now_ms);
                 let ask = Ask::Check { nonce, token: proof.clone(), renew };
                 self.attempt(edge, Task::Check { retry, index: 0, ask, request: number, nonce, sent, proof });

@@ -62,12 +62,12 @@ impl Iterator for Ops {
             let user = self.signed_in;
             self.signed_in += 1;
             self.at_us = 500_000 + u64::from(user / LOGINS_PER_MS) * 1_000;
-            return Some(self.timed(self.at_us, Op::Login { user, device: 0, edge: user % edges }));
+            return Some(Self::timed(self.at_us, Op::Login { user, device: 0, edge: user % edges }));
         }
         if let Some(probe) = self.probes.first().copied().filter(|probe| probe.0 <= self.at_us) {
             self.probes.pop_first();
             let edge = self.rng.u32(0..edges);
-            return Some(self.timed(probe.0, Op::Replay { user: probe.2, back: 0, edge, route: Route::Session }));
+            return Some(Self::timed(probe.0, Op::Replay { user: probe.2, back: 0, edge, route: Route::Session }));
         }
         let per_s = u64::from(requests_per_s + changes_per_s).max(1);
         self.at_us += 1 + self.rng.u64(0..2_000_000 / per_s);
@@ -80,7 +80,7 @@ impl Iterator for Ops {
         let device = 0;
         if self.rng.u32(0..requests_per_s + changes_per_s) >= changes_per_s {
             let route = if self.rng.u8(0..50) == 0 { Route::Strict } else { Route::Session };
-            return Some(self.timed(self.at_us, Op::Request { user, device, edge, route }));
+            return Some(Self::timed(self.at_us, Op::Request { user, device, edge, route }));
         }
         let op = match self.rng.u8(0..10) {
             0..=3 => Op::Logout { user, device, edge },
@@ -96,13 +96,13 @@ impl Iterator for Ops {
                 self.probes.insert((self.at_us + after_us, self.number, user));
             }
         }
-        Some(self.timed(self.at_us, op))
+        Some(Self::timed(self.at_us, op))
     }
 }
 
 impl Ops {
-    fn timed(&self, at_us: u64, op: Op) -> Timed {
-        Timed { at_ms: at_us.max(self.at_us.min(at_us)) / 1_000, op }
+    const fn timed(at_us: u64, op: Op) -> Timed {
+        Timed { at_ms: at_us / 1_000, op }
     }
 }
 
@@ -184,11 +184,11 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "requests: {:.0}/s; in line per request: {:.5} refreshes, {:.5} checks (of them {:.5} renewals)",
-            per_s(stats.requests),
-            stats.refreshes as f64 / stats.requests.max(1) as f64,
-            stats.checks as f64 / stats.requests.max(1) as f64,
-            stats.renewals as f64 / stats.requests.max(1) as f64,
+            "people's requests: {:.0}/s; of each, in line: {:.5} refreshes, {:.5} checks, {:.5} renewals",
+            per_s(stats.own),
+            stats.own_refreshes as f64 / stats.own.max(1) as f64,
+            stats.own_checks as f64 / stats.own.max(1) as f64,
+            stats.own_renewals as f64 / stats.own.max(1) as f64,
         )?;
         write!(
             f,

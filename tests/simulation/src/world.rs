@@ -351,7 +351,16 @@ impl World {
                 self.edges[edge as usize].evict(clock);
             }
             Op::ResetView { edge } => self.edges[edge as usize].view.reset(),
-            Op::StepBack { edge, ms } => self.edges[edge as usize].clock.step_back(ms),
+            Op::StepBack { edge, ms } => {
+                // The stated assumption: a step is seen. One between two looks at the clock, and smaller than the time between
+                // them, is not.
+                for step_ms in [0, ms] {
+                    let isolate = &mut self.edges[edge as usize];
+                    isolate.clock.step_back(step_ms);
+                    let now_ms = isolate.clock.edge_ms(self.now_us);
+                    isolate.view.observe_clock(now_ms);
+                }
+            }
             Op::Restart { coordinator } => self.restart(coordinator),
             Op::Pause { coordinator, ms } => {
                 self.coordinators[usize::from(coordinator)].paused_until_us = self.now_us + us(ms);
