@@ -109,6 +109,16 @@ pub fn decide(claims: &Claims, found: Found) -> Verdict {
     }
 }
 
+/// The session has been idle for too long by what was read, but that is not the last word: a renewal that looked at the
+/// clock in time, under the row's lock, may still commit. Whoever is told "expired" must be told it for ever (G5), so
+/// only a look behind that lock decides. (An absolute expiry never moves.)
+#[must_use]
+pub fn expiry_is_open(found: &Found) -> bool {
+    found.session.is_some_and(|session| {
+        found.now_ms >= session.times.idle_expires_at_ms && found.now_ms < session.times.expires_at_ms
+    })
+}
+
 /// A new proof is due: the old one is past half of its life, or would not be the same if it were made now.
 #[must_use]
 pub fn renewal_is_due(proof: &VerifiedToken, current: &Current, proof_life_ms: u64, now_ms: u64) -> bool {
@@ -178,6 +188,14 @@ mod tests {
         assert!(matches!(decide(&claims(at(1, 9)), found(at(1, 3))), Verdict::Current(_)));
         let nobody = Found { user: None, session: None, ..found(at(2, 3)) };
         assert_eq!(decide(&claims(at(2, 1)), nobody), Verdict::Unknown);
+    }
+
+    #[test]
+    fn an_idle_expiry_is_open_until_it_is_looked_at_behind_the_lock() {
+        for (now_ms, open) in [(8_999, false), (9_000, true), (9_999, true), (10_000, false)] {
+            assert_eq!(expiry_is_open(&Found { now_ms, ..found(at(2, 3)) }), open, "{now_ms}");
+        }
+        assert!(!expiry_is_open(&Found { now_ms: 9_500, session: None, ..found(at(2, 3)) }));
     }
 
     #[test]
