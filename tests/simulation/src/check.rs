@@ -8,7 +8,7 @@ use edgekeep_shared::problem::{Code, Reason};
 use edgekeep_shared::renewal::Renewal;
 use edgekeep_shared::revision::Revision;
 use edgekeep_shared::token::{self, Claims, UntrustedToken, VerifiedToken};
-use edgekeep_shared::verdict::{Current, Found, Verdict, decide, renewal_is_due};
+use edgekeep_shared::verdict::{Current, Found, Verdict, decide, expiry_is_open, renewal_is_due};
 
 use crate::Sabotage;
 use crate::coordinator::Later;
@@ -85,7 +85,7 @@ impl World {
         if crashes != self.crashes {
             return self.reply(coordinator, edge, call, Reply::Problem(Code::Unavailable));
         }
-        let (epoch, read_at_ms) = (found.epoch, found.now_ms);
+        let (epoch, read_at_ms, open) = (found.epoch, found.now_ms, expiry_is_open(&found));
         let claims = proof.claims().clone();
         let renewing = Renewing { nonce, claims, began, epoch, read_at_ms };
         let verdict = match decide(&renewing.claims, found) {
@@ -104,6 +104,11 @@ impl World {
                         return self.job_of(coordinator, edge, call, user, change, Some(Box::new(renewing)));
                     }
                 }
+            }
+            Verdict::Ended(Reason::Expired) if open && !self.broken(Sabotage::ExpiredWithoutLock) => {
+                let user = user_of(&renewing.claims);
+                let change = Change::Renew(Box::new(renewing.claims.clone()));
+                return self.job_of(coordinator, edge, call, user, change, Some(Box::new(renewing)));
             }
             Verdict::Current(current) => told(&renewing.claims, current, None),
             Verdict::Ended(reason) => CheckVerdict::Ended { reason },

@@ -30,6 +30,8 @@ struct Life {
     until_ms: u64,
     last_accept_us: u64,
     presented_after: bool,
+    /// Somebody was told that it is over.
+    told: bool,
 }
 
 impl Life {
@@ -121,11 +123,13 @@ impl Checker {
                         until_ms,
                         last_accept_us: 0,
                         presented_after: false,
+                        told: false,
                     });
                 }
                 Entry::Occupied(mut entry) => {
                     let life = entry.get_mut();
-                    again = life.end_us() <= now_us && (life.ended_us.is_some() || life.until_ms != until_ms);
+                    // A renewal that looked at the clock in time may commit after the idle expiry, if nobody was told.
+                    again = life.ended_us.is_some() || (life.told && life.until_ms != until_ms);
                     life.until_ms = until_ms;
                 }
             }
@@ -186,6 +190,7 @@ impl Checker {
         let Seen { user, started_us, now_us, .. } = *seen;
         let Some(life) = seen.session.and_then(|id| self.sessions.get_mut(&id)) else { return };
         life.presented_after |= life.end_us() < started_us;
+        life.told = true;
         if life.end_us() > now_us {
             self.broken("G8", now_us, format!("user {user} is told '{reason}' of a session that is current (or G7)"));
         }

@@ -28,13 +28,15 @@ pub enum Sabotage {
     HeartbeatElsewhere,
     /// A renewal writes its session back if it is gone.
     UpsertOnRenewal,
+    /// A session is told to have expired although a renewal that began in time may still commit.
+    ExpiredWithoutLock,
     /// "Nobody can know" is answered as "signed out".
     OutageSignsOut,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::LeaseFromReceipt,
         Self::PartialAnswerIntoResetView,
         Self::CursorFromLastPage,
@@ -46,6 +48,7 @@ impl Sabotage {
         Self::AgeNotStated,
         Self::HeartbeatElsewhere,
         Self::UpsertOnRenewal,
+        Self::ExpiredWithoutLock,
         Self::OutageSignsOut,
     ];
 }

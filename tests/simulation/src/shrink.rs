@@ -7,6 +7,8 @@ use crate::{Plan, Violation, run};
 
 /// Seeds that are tried for one list of ops.
 const RESEEDS: u64 = 6;
+/// A list of so many ops is short enough; for a longer one more seeds are tried.
+const SHORT: usize = 12;
 
 /// The same violation with fewer ops (delta debugging: ever smaller pieces are left out).
 #[must_use]
@@ -14,6 +16,7 @@ pub fn shrink(plan: &Plan) -> Plan {
     let Some(found) = run(plan).0 else { return plan.clone() };
     let guarantee = found.guarantee;
     let mut best = cut(plan, &found);
+    let mut reseeds = RESEEDS;
     loop {
         let before = best.ops.len();
         let mut piece = before.div_ceil(2).max(1);
@@ -22,7 +25,7 @@ pub fn shrink(plan: &Plan) -> Plan {
             while at < best.ops.len() {
                 let mut candidate = best.clone();
                 candidate.ops.drain(at..(at + piece).min(best.ops.len()));
-                match failing(candidate, guarantee) {
+                match failing(candidate, guarantee, reseeds) {
                     Some(smaller) => best = smaller,
                     None => at += piece,
                 }
@@ -34,15 +37,18 @@ pub fn shrink(plan: &Plan) -> Plan {
         }
         best = smaller_world(best, guarantee);
         if best.ops.len() == before {
-            return best;
+            if best.ops.len() <= SHORT || reseeds > RESEEDS {
+                return best;
+            }
+            reseeds *= 6;
         }
     }
 }
 
 /// The plan, or the same with other latencies, if it breaks this; ended where it does.
-fn failing(plan: Plan, guarantee: &str) -> Option<Plan> {
+fn failing(plan: Plan, guarantee: &str, reseeds: u64) -> Option<Plan> {
     let first = plan.setup.seed;
-    (0..RESEEDS).find_map(|more| {
+    (0..reseeds).find_map(|more| {
         let mut plan = plan.clone();
         plan.setup.seed = first + more;
         let found = run(&plan).0.filter(|found| found.guarantee == guarantee)?;
@@ -75,7 +81,7 @@ fn smaller_world(mut best: Plan, guarantee: &str) -> Plan {
         smaller(&mut candidate);
         let possible = candidate.ops.iter().all(|timed| timed.op.fits(&candidate.setup));
         if possible && candidate != best {
-            best = failing(candidate, guarantee).unwrap_or(best);
+            best = failing(candidate, guarantee, RESEEDS).unwrap_or(best);
         }
     }
     best
