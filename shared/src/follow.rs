@@ -64,6 +64,8 @@ pub fn judged(head: &Head, applied: Applied) -> (Turn, bool) {
     match applied {
         Applied::Complete => (Turn::Complete, old),
         Applied::More => (Turn::More, old),
+        // Another question of this isolate (the chain's, a refresh) has got a page in meanwhile: go on from there.
+        Applied::Dropped(Why::OtherPages) => (Turn::More, old),
         // Another question of this isolate moved the view meanwhile, or the coordinator is behind another one.
         Applied::Dropped(why) => (Turn::Failed, old || matches!(why, Why::OldEpoch | Why::Gap)),
     }
@@ -273,7 +275,7 @@ mod tests {
         assert_eq!(judged(&head(1_000), Applied::Complete), (Turn::Complete, false));
         assert_eq!(judged(&head(1_001), Applied::Complete), (Turn::Complete, true));
         assert_eq!(judged(&head(0), Applied::Dropped(Why::Gap)), (Turn::Failed, true));
-        assert_eq!(judged(&head(0), Applied::Dropped(Why::OtherPages)), (Turn::Failed, false));
+        assert_eq!(judged(&head(0), Applied::Dropped(Why::OtherPages)), (Turn::More, false));
         assert_eq!(judged(&head(0), Applied::More), (Turn::More, false));
     }
 }
