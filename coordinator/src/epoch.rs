@@ -8,6 +8,7 @@
 //!   any more: every `feed_xid` becomes the current one and older cursors start over.
 //! - [`after_restore`] does the same for a restore that the database cannot tell, and ends every session.
 
+use edgekeep_shared::renewal::MAX_PROOF_LIFE_MS;
 use edgekeep_shared::revision::Revision;
 use sqlx::PgConnection;
 
@@ -152,7 +153,7 @@ pub async fn after_restore(connection: &mut PgConnection, at_least: Option<u16>)
 }
 
 /// Ends every session, and raises every user: sessions of after the backup are not in the restored tables, so any
-/// user may have proofs out there. None of them lives longer than a proof's life from now.
+/// user may have proofs out there. None of them lives longer than a proof can (the settings are as old as the backup).
 async fn end_every_session(connection: &mut PgConnection, epoch: u16) -> Result<u64, DbError> {
     let first_of_epoch = i64::try_from(Revision::first_of_epoch(epoch).0)
         .map_err(|_| DbError::Corrupt("the feed epoch is out of range"))?;
@@ -162,10 +163,10 @@ async fn end_every_session(connection: &mut PgConnection, epoch: u16) -> Result<
          SET revision = greatest(u.revision, $1) + 1,
              feed_xid = pg_current_xact_id()::text::bigint,
              needed_until = greatest(u.needed_until,
-                 clock_timestamp() + s.proof_life_ms * interval '1 millisecond',
-                 (SELECT max(proof_until) FROM session WHERE session.user_id = u.user_id))
-         FROM settings s",
+                 clock_timestamp() + $2::bigint * interval '1 millisecond',
+                 (SELECT max(proof_until) FROM session WHERE session.user_id = u.user_id))",
         first_of_epoch,
+        i64::try_from(MAX_PROOF_LIFE_MS).unwrap_or(i64::MAX),
     )
     .execute(&mut *connection)
     .await?;

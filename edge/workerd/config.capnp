@@ -38,9 +38,9 @@ const edge :Workerd.Worker = (
 
   # Paths are relative to this file. entry.js must be the first.
   modules = [
-    (name = "entry.js", esModule = embed "../../target/edge/entry.js"),
-    (name = "index.js", esModule = embed "../../target/edge/index.js"),
-    (name = "index_bg.wasm", wasm = embed "../../target/edge/index_bg.wasm"),
+    (name = "entry.js", esModule = embed "../../target/worker/entry.js"),
+    (name = "index.js", esModule = embed "../../target/worker/index.js"),
+    (name = "index_bg.wasm", wasm = embed "../../target/worker/index_bg.wasm"),
   ],
 
   bindings = [

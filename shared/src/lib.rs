@@ -29,6 +29,7 @@ pub mod renewal;
 pub mod retry;
 pub mod return_to;
 pub mod revision;
+pub mod revocation;
 pub mod source;
 pub mod subject;
 pub mod takeover;

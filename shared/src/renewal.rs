@@ -4,6 +4,9 @@
 //! ever signed up to a `proof_until` that is already committed, so that the revocation's
 //! `needed_until` (which is copied from the row) covers every proof there is.
 
+/// The longest life that a proof can be given by the settings, in milliseconds (an hour).
+pub const MAX_PROOF_LIFE_MS: u64 = 3_600_000;
+
 /// The times of a session row, coordinator time in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionTimes {

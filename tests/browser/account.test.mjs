@@ -1,11 +1,12 @@
 // The account page: what it says, and changing the password.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
+import { picture } from './support/browser.mjs';
 import {
   at,
+  auditOf,
   door,
   edgekeepJson,
   endpoints,
@@ -13,27 +14,25 @@ import {
   newUser,
   sessionsOf,
   site,
-  until,
   withSetting,
 } from './support/cluster.mjs';
+import { answeredSession, copyFormKey, deliverTogether } from './support/deliveries.mjs';
+import { signInBeside, signedIn, withDevices } from './support/devices.mjs';
 import { untilFocused } from './support/looks.mjs';
-
-let browser;
-before(async () => (browser = await launch()));
-after(() => browser?.close());
-
-async function change(page, { current, next, again = next }) {
-  await page.getByLabel('Current password').fill(current);
-  await page.getByLabel('New password', { exact: true }).fill(next);
-  await page.getByLabel(/once more/).fill(again);
-  return submit(page, 'Change password');
-}
+import {
+  assertAlert,
+  assertNotice,
+  assertOpens,
+  changePassword,
+  fillNewPassword,
+  signIn,
+  textOf,
+  where,
+} from './support/pages.mjs';
 
 test('it says who, since when and with what, and needs a session', () =>
-  withDevices(browser, async (open) => {
-    const user = await newUser(['admin']);
-    const { page } = await open();
-    await signIn(page, user, door('/account'));
+  withDevices(async (open) => {
+    const { user, page } = await signedIn(open, door('/account'), ['admin']);
     assert.equal(where(page), `${endpoints.auth_prefix}/account`);
     const text = await textOf(page);
     for (const expected of [user.name, 'admin', 'Chrome on Linux', 'UTC']) assert.match(text, new RegExp(expected));
@@ -51,19 +50,16 @@ test('it says who, since when and with what, and needs a session', () =>
 
 test('a changed password makes a new session and ends all others', () =>
   withSetting('sessions_per_user', 2, () =>
-    withDevices(browser, async (open) => {
+    withDevices(async (open) => {
       const user = await newUser();
       const [here, there] = [await open(), await open()];
       await signIn(there.page, user, at(site.session));
-      await until('two sessions are allowed', async () => {
-        await signIn(here.page, user, door('/account'));
-        return (await sessionsOf(user)).length === 2;
-      });
+      await signInBeside(here.page, user, door('/account'));
       const [before] = await here.sessionCookies();
       const next = newPassword();
-      await change(here.page, { current: user.password, next });
+      await changePassword(here.page, { current: user.password, next });
       assert.equal(new URL(here.page.url()).pathname, `${endpoints.auth_prefix}/account`);
-      assert.match(await here.page.getByRole('status').innerText(), /password was changed/i);
+      await assertNotice(here.page, /password was changed/i);
       await picture(here.page, 'flow-password-changed');
       const [after, ...others] = await here.sessionCookies();
       assert.deepEqual(others, []);
@@ -71,7 +67,7 @@ test('a changed password makes a new session and ends all others', () =>
       assert.equal((await sessionsOf(user)).length, 1);
 
       await there.page.goto(at(site.strict));
-      assert.match(await there.page.getByRole('status').innerText(), /password of your account was changed/i);
+      await assertNotice(there.page, /password of your account was changed/i);
       assert.equal((await signIn(there.page, user)).status(), 401, 'the old password is gone');
       await signIn(there.page, { ...user, password: next }, at(site.session));
       assert.equal(where(there.page), site.session);
@@ -79,26 +75,21 @@ test('a changed password makes a new session and ends all others', () =>
   ));
 
 test('a password is not changed by whoever does not know it', () =>
-  withDevices(browser, async (open) => {
-    const user = await newUser();
-    const { page } = await open();
-    await signIn(page, user, door('/account'));
-    const answer = await change(page, { current: newPassword(), next: newPassword() });
+  withDevices(async (open) => {
+    const { user, page } = await signedIn(open, door('/account'));
+    const answer = await changePassword(page, { current: newPassword(), next: newPassword() });
     assert.equal(answer.status(), 401);
-    assert.match(await page.getByRole('alert').innerText(), /current password is wrong/i);
+    await assertAlert(page, /current password is wrong/i);
     await picture(page, 'flow-password-refused');
     // The page that says so has the form again, and the session goes on.
     const next = newPassword();
-    await change(page, { current: user.password, next });
-    assert.match(await page.getByRole('status').innerText(), /password was changed/i);
+    await changePassword(page, { current: user.password, next });
+    await assertNotice(page, /password was changed/i);
   }));
 
 test('a new password that is too short, too common or mistyped is refused with what to do', () =>
-  withDevices(browser, async (open) => {
-    const user = await newUser();
-    // Without scripts a browser still checks lengths: switched off here so that the server has to.
-    const { page } = await open();
-    await signIn(page, user, door('/account'));
+  withDevices(async (open) => {
+    const { user, page } = await signedIn(open, door('/account'));
     const { password_min_chars: least } = await edgekeepJson(['settings', 'show']);
 
     await page.getByLabel('New password', { exact: true }).pressSequentially('short');
@@ -112,27 +103,36 @@ test('a new password that is too short, too common or mistyped is refused with w
     ];
     for (const { next, again, expected } of cases) {
       await page.goto(door('/account'));
+      // Without scripts a browser still checks lengths: switched off here so that the server has to.
       await page.evaluate(() => document.querySelector('[name=new_password]').form.setAttribute('novalidate', ''));
-      const answer = await change(page, { current: user.password, next, again });
+      const answer = await changePassword(page, { current: user.password, next, again });
       assert.equal(answer.status(), 400, next);
-      assert.match(await page.getByRole('alert').innerText(), expected);
+      await assertAlert(page, expected);
     }
     assert.equal((await signIn(page, user)).status(), 200, 'the password is the old one');
   }));
 
-test('a change that is sent twice happens once', () =>
-  withDevices(browser, async (open) => {
-    const user = await newUser();
-    const { page } = await open();
-    await signIn(page, user, door('/account'));
+test('a change that is delivered twice at once happens once, and both answers are its session', () =>
+  withDevices(async (open) => {
+    const { user, device, page } = await signedIn(open, door('/account'));
+    const [before] = await device.sessionCookies();
+    const other = await device.context.newPage();
+    await other.goto(door('/account'));
+    await copyFormKey(page, other);
     const next = newPassword();
-    await page.getByLabel('Current password').fill(user.password);
-    await page.getByLabel('New password', { exact: true }).fill(next);
-    await page.getByLabel(/once more/).fill(next);
-    await page.getByRole('button', { name: 'Change password' }).dblclick();
-    await page.waitForURL(/changed=password/);
-    assert.match(await page.getByRole('status').innerText(), /password was changed/i);
-    assert.equal((await sessionsOf(user)).length, 1);
-    await page.goto(at(site.strict));
-    assert.equal(where(page), site.strict);
+    for (const each of [page, other]) await fillNewPassword(each, { current: user.password, next });
+    const answers = await deliverTogether([page, other], 'Change password');
+    assert.deepEqual(answers.map((answer) => answer.status()), [303, 303]);
+    for (const each of [page, other]) {
+      await each.waitForURL(/changed=password/);
+      await assertNotice(each, /password was changed/i);
+    }
+    const sessions = await sessionsOf(user);
+    assert.equal(sessions.length, 1);
+    for (const answer of answers) assert.equal(await answeredSession(answer), sessions[0].id);
+    const [after, ...others] = await device.sessionCookies();
+    assert.deepEqual(others, []);
+    assert.notEqual(after.name, before.name, 'the session is a new one');
+    await assertOpens(page, site.strict);
+    assert.equal((await auditOf(user, 'password_change')).length, 1, 'two deliveries are one change');
   }));

@@ -1,43 +1,52 @@
 // Signing in: the way in, and every way of being refused.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
+import { picture } from './support/browser.mjs';
 import {
   at,
   auditOf,
   door,
-  edgekeepJson,
   endpoints,
   newPassword,
   newUser,
   sessionsOf,
   site,
+  withWrongPassword,
 } from './support/cluster.mjs';
+import { signedIn, withDevices } from './support/devices.mjs';
 import { untilFocused } from './support/looks.mjs';
-
-let browser;
-before(async () => (browser = await launch()));
-after(() => browser?.close());
+import {
+  assertAlert,
+  assertNotice,
+  assertOpens,
+  onLogin,
+  signIn,
+  submit,
+  submitLogin,
+  textOf,
+  useUpGuesses,
+  where,
+} from './support/pages.mjs';
 
 test('a protected page leads to the form, and the form back to it', () =>
-  withDevices(browser, async (open) => {
+  withDevices(async (open) => {
     const user = await newUser();
-    const { page, context } = await open();
+    const device = await open();
+    const { page } = device;
     const target = `${site.session}?tab=a%20b&x=1`;
     await page.goto(at(target));
-    assert.equal(new URL(page.url()).pathname, `${endpoints.auth_prefix}/login`);
+    assert.ok(onLogin(page));
     assert.equal(new URL(page.url()).searchParams.get('return_to'), target);
-    assert.match(await page.getByRole('status').innerText(), /sign in to continue/i);
-    await fillLogin(page, user);
-    await submit(page, 'Sign in');
+    await assertNotice(page, /sign in to continue/i);
+    await submitLogin(page, user);
     assert.equal(where(page), target);
     assert.match(await textOf(page), new RegExp(user.name));
     await picture(page, 'flow-dashboard');
 
     // Nothing that a script or another site could take: HttpOnly, Secure, host-only, SameSite.
-    const [cookie, ...others] = (await context.cookies()).filter((c) => c.name.startsWith('__Host-edgekeep-'));
+    const [cookie, ...others] = await device.sessionCookies();
     assert.deepEqual(others, []);
     assert.deepEqual(
       { httpOnly: cookie.httpOnly, secure: cookie.secure, sameSite: cookie.sameSite, path: cookie.path },
@@ -48,10 +57,8 @@ test('a protected page leads to the form, and the form back to it', () =>
   }));
 
 test('every edge accepts the new session at once', () =>
-  withDevices(browser, async (open) => {
-    const user = await newUser();
-    const { page } = await open();
-    await signIn(page, user);
+  withDevices(async (open) => {
+    const { user, page } = await signedIn(open);
     // Cookies do not know ports, so the browser takes its session along to the other edge's address.
     for (let edge = 0; edge < endpoints.edges.length; edge += 1) {
       const answer = await page.goto(at(site.session, edge));
@@ -61,12 +68,12 @@ test('every edge accepts the new session at once', () =>
   }));
 
 test('a wrong password is said, the name is kept, and the next try works', () =>
-  withDevices(browser, async (open) => {
+  withDevices(async (open) => {
     const user = await newUser();
     const { page } = await open();
-    const answer = await signIn(page, { ...user, password: newPassword() }, at(site.session));
+    const answer = await signIn(page, withWrongPassword(user), at(site.session));
     assert.equal(answer.status(), 401);
-    assert.match(await page.getByRole('alert').innerText(), /user name or password is wrong/i);
+    await assertAlert(page, /user name or password is wrong/i);
     const [name, password] = [page.getByLabel('User name'), page.getByLabel('Password', { exact: true })];
     assert.equal(await name.inputValue(), user.name);
     assert.equal(await password.inputValue(), '');
@@ -80,7 +87,7 @@ test('a wrong password is said, the name is kept, and the next try works', () =>
   }));
 
 test('an unknown name gets the same answer as a wrong password', () =>
-  withDevices(browser, async (open) => {
+  withDevices(async (open) => {
     const known = await newUser();
     const { page } = await open();
     const said = [];
@@ -92,37 +99,26 @@ test('an unknown name gets the same answer as a wrong password', () =>
   }));
 
 test('too many wrong passwords lock the account, say for how long, and end no session', () =>
-  withDevices(browser, async (open) => {
-    const user = await newUser();
-    const [inside, guessing] = [await open(), await open()];
-    await signIn(inside.page, user, at(site.session));
-    const { guess_limit: limit } = await edgekeepJson(['settings', 'show']);
-
-    const { page } = guessing;
+  withDevices(async (open) => {
+    const { user, page: inside } = await signedIn(open, at(site.session));
+    const { page } = await open();
     await page.goto(door('/login'));
-    for (let guess = 1; guess <= limit; guess += 1) {
-      await fillLogin(page, { ...user, password: newPassword() });
-      const answer = await submit(page, 'Sign in');
-      assert.equal(answer.status(), 401, `guess ${guess}`);
-    }
+    await useUpGuesses(page, user);
     // Not even the right one now.
-    await fillLogin(page, user);
-    const answer = await submit(page, 'Sign in');
+    const answer = await submitLogin(page, user);
     assert.equal(answer.status(), 429);
     assert.ok(Number(answer.headers()['retry-after']) > 0);
-    const said = await page.getByRole('alert').innerText();
-    assert.match(said, /too many failed attempts.*try again in \d+ (seconds|minutes)/is);
+    await assertAlert(page, /too many failed attempts.*try again in \d+ (seconds|minutes)/is);
     assert.equal(await page.getByLabel('User name').inputValue(), user.name);
     await picture(page, 'flow-locked');
 
     // A stranger's guesses do not sign anybody out.
-    await inside.page.goto(at(site.strict));
-    assert.equal(where(inside.page), site.strict);
+    await assertOpens(inside, site.strict);
     assert.equal((await sessionsOf(user)).length, 1);
   }));
 
 test('a login leads to paths of this site only', () =>
-  withDevices(browser, async (open) => {
+  withDevices(async (open) => {
     const user = await newUser();
     const { page } = await open();
     const hostile = [
@@ -141,7 +137,7 @@ test('a login leads to paths of this site only', () =>
   }));
 
 test('a page that needs a role says so, and opens for whoever has it', () =>
-  withDevices(browser, async (open) => {
+  withDevices(async (open) => {
     const [plain, admin] = [await newUser(), await newUser(['admin'])];
     const { page } = await open();
     const answer = await signIn(page, plain, at(site.role));
@@ -155,29 +151,25 @@ test('a page that needs a role says so, and opens for whoever has it', () =>
     // The page offers to sign in as somebody else, who ends up here.
     await page.getByRole('link', { name: /somebody else/ }).click();
     await page.waitForURL((url) => url.pathname.endsWith('/login'));
-    await fillLogin(page, admin);
-    await submit(page, 'Sign in');
+    await submitLogin(page, admin);
     assert.equal(where(page), site.role);
     // That login ended the session that its browser had before (design 2.1).
     assert.deepEqual(await sessionsOf(plain), []);
   }));
 
 test('whoever is signed in already is told so by the form', () =>
-  withDevices(browser, async (open) => {
-    const user = await newUser();
-    const { page } = await open();
-    await signIn(page, user);
+  withDevices(async (open) => {
+    const { user, page } = await signedIn(open);
     await page.goto(door(`/login?return_to=${site.session}`));
     assert.match(await textOf(page), new RegExp(`signed in as ${user.name}`, 'i'));
     await page.getByRole('link', { name: 'Continue' }).click();
     await page.waitForURL(at(site.session));
     assert.equal((await sessionsOf(user)).length, 1);
-    const logins = (await auditOf(user)).filter((entry) => entry.action === 'login');
-    assert.equal(logins.length, 1);
+    assert.equal((await auditOf(user, 'login')).length, 1);
   }));
 
 test('no answer of ours is kept by the browser, and none can be framed', () =>
-  withDevices(browser, async (open) => {
+  withDevices(async (open) => {
     const user = await newUser();
     const { page } = await open();
     const answers = [await page.goto(door('/login'))];

@@ -1,41 +1,31 @@
 // The whole way with JavaScript switched off.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { fillLogin, launch, submit, where, withDevices } from './support/browser.mjs';
-import { at, door, endpoints, newPassword, newUser, sessionsOf, site } from './support/cluster.mjs';
-
-let browser;
-before(async () => (browser = await launch()));
-after(() => browser?.close());
+import { at, door, newPassword, newUser, sessionsOf, site, withWrongPassword } from './support/cluster.mjs';
+import { withDevices } from './support/devices.mjs';
+import { assertNotice, changePassword, onLogin, submit, submitLogin, where } from './support/pages.mjs';
 
 test('signing in, changing the password and signing out need no script', () =>
-  withDevices(browser, async (open) => {
+  withDevices(async (open) => {
     const user = await newUser();
     const { page } = await open({ javaScriptEnabled: false });
-    const login = `${endpoints.auth_prefix}/login`;
     await page.goto(at(site.session));
-    assert.ok(where(page).startsWith(login));
-    await fillLogin(page, { ...user, password: newPassword() });
-    assert.equal((await submit(page, 'Sign in')).status(), 401);
-    await fillLogin(page, user);
-    await submit(page, 'Sign in');
+    assert.ok(onLogin(page));
+    assert.equal((await submitLogin(page, withWrongPassword(user))).status(), 401);
+    await submitLogin(page, user);
     assert.equal(where(page), site.session);
 
     await page.goto(door('/account'));
     const next = newPassword();
-    await page.getByLabel('Current password').fill(user.password);
-    await page.getByLabel('New password', { exact: true }).fill(next);
-    await page.getByLabel(/once more/).fill(next);
-    await submit(page, 'Change password');
-    assert.match(await page.getByRole('status').innerText(), /password was changed/i);
+    await changePassword(page, { current: user.password, next });
+    await assertNotice(page, /password was changed/i);
 
     await submit(page, 'Sign out');
-    assert.ok(where(page).startsWith(login));
+    assert.ok(onLogin(page));
     assert.deepEqual(await sessionsOf(user), []);
     await page.goto(at(site.session));
-    await fillLogin(page, { ...user, password: next });
-    await submit(page, 'Sign in');
+    await submitLogin(page, { ...user, password: next });
     assert.equal(where(page), site.session);
   }));

@@ -4,22 +4,17 @@
 // The coordinators are stopped with SIGSTOP, as a network would that swallows everything.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { SIZES, fillLogin, launch, picture, signIn, submit, textOf, where, withDevices } from './support/browser.mjs';
-import { at, auditOf, door, newUser, sessionsOf, site, until, withoutCoordinators } from './support/cluster.mjs';
+import { SIZES, picture } from './support/browser.mjs';
+import { at, auditOf, door, sessionsOf, site, until, withoutCoordinators } from './support/cluster.mjs';
+import { signedIn, withDevices } from './support/devices.mjs';
 import { assertGoodLooks } from './support/looks.mjs';
-
-let browser;
-before(async () => (browser = await launch()));
-after(() => browser?.close());
+import { assertAlert, assertNotice, fillLogin, submit, submitLogin, textOf, where } from './support/pages.mjs';
 
 test('an outage is said, gives no login form and no answer, and one login remains one', () =>
-  withDevices(browser, async (open) => {
-    const user = await newUser();
-    const device = await open();
-    const { page } = device;
-    await signIn(page, user, at(site.session));
+  withDevices(async (open) => {
+    const { user, device, page } = await signedIn(open, at(site.session));
     const [cookie] = await device.sessionCookies();
     const stranger = await open({ ...SIZES.phone, colorScheme: 'dark' });
     await stranger.page.goto(door('/login'));
@@ -36,10 +31,9 @@ test('an outage is said, gives no login form and no answer, and one login remain
       await assertGoodLooks(page, 'desktop, light');
 
       // Nobody gets in, and the form says so.
-      await fillLogin(stranger.page, user);
-      const refused = await submit(stranger.page, 'Sign in');
+      const refused = await submitLogin(stranger.page, user);
       assert.equal(refused.status(), 503);
-      assert.match(await stranger.page.getByRole('alert').innerText(), /unavailable/i);
+      await assertAlert(stranger.page, /unavailable/i);
       assert.equal(await stranger.page.getByLabel('User name').inputValue(), user.name);
       await picture(stranger.page, 'login-unavailable-phone-dark');
       await assertGoodLooks(stranger.page, 'phone, dark', { touch: true });
@@ -60,20 +54,17 @@ test('an outage is said, gives no login form and no answer, and one login remain
       return (await submit(stranger.page, 'Sign in')).status() === 200;
     });
     assert.equal(where(stranger.page), '/');
-    const logins = (await auditOf(user)).filter((entry) => entry.action === 'login');
-    assert.equal(logins.length, 2, 'the first device, and the second one once');
+    assert.equal((await auditOf(user, 'login')).length, 2, 'the first device, and the second one once');
     assert.equal((await sessionsOf(user)).length, 1);
 
     // And the first device is told what happened, now that somebody knows.
     await until('strict pages are decided again', async () => (await page.goto(at(site.strict))).status() === 200);
-    assert.match(await page.getByRole('status').innerText(), /on another device/i);
+    await assertNotice(page, /on another device/i);
   }));
 
 test('an outage that ends signs nobody out', () =>
-  withDevices(browser, async (open) => {
-    const user = await newUser();
-    const { page } = await open();
-    await signIn(page, user, at(site.strict));
+  withDevices(async (open) => {
+    const { user, page } = await signedIn(open, at(site.strict));
     await withoutCoordinators(async () => assert.equal((await page.reload()).status(), 503));
     await until('it is over', async () => {
       await page.goto(at(site.strict));

@@ -5,8 +5,9 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { SIZES, launch, signIn, withDevices } from './support/browser.mjs';
+import { Device, SIZES, launch } from './support/browser.mjs';
 import { ROOT, at, door, edgekeep, newPassword, site } from './support/cluster.mjs';
+import { signIn } from './support/pages.mjs';
 
 const FOLDER = join(ROOT, 'docs/images');
 /** The most that a picture may weigh, in bytes. */
@@ -27,23 +28,22 @@ await made.catch(() => edgekeep(['user', 'passwd', ann.name], `${ann.password}\n
 
 const browser = await launch();
 try {
-  await withDevices(browser, async (open) => {
-    const desk = await open({ viewport: { width: 1040, height: 640 }, colorScheme: 'light' });
-    await desk.page.goto(door('/login'));
-    await desk.page.getByLabel('User name').fill(ann.name);
-    await take(desk.page, 'login');
-    await signIn(desk.page, ann, at(site.session));
-    await take(desk.page, 'dashboard');
+  const desk = await Device.open(browser, { viewport: { width: 1040, height: 640 }, colorScheme: 'light' });
+  await desk.page.goto(door('/login'));
+  await desk.page.getByLabel('User name').fill(ann.name);
+  await take(desk.page, 'login');
+  await signIn(desk.page, ann, at(site.session));
+  await take(desk.page, 'dashboard');
 
-    // The other device takes over; this one is told why.
-    const phone = await open({ ...SIZES.phone, deviceScaleFactor: 1, colorScheme: 'dark' });
-    await signIn(phone.page, ann, at(site.session));
-    await desk.page.goto(at(site.strict));
-    await desk.page.locator('[role=status]').waitFor();
-    await take(desk.page, 'signed-in-elsewhere');
-    await phone.page.goto(door('/account'));
-    await take(phone.page, 'account-phone');
-  });
+  // The other device takes over; this one is told why.
+  const phone = await Device.open(browser, { ...SIZES.phone, deviceScaleFactor: 1, colorScheme: 'dark' });
+  await signIn(phone.page, ann, at(site.session));
+  await desk.page.goto(at(site.strict));
+  await desk.page.locator('[role=status]').waitFor();
+  await take(desk.page, 'signed-in-elsewhere');
+  await phone.page.goto(door('/account'));
+  await take(phone.page, 'account-phone');
+  for (const device of [desk, phone]) await device.close();
 } finally {
   await browser.close();
 }

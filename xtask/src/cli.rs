@@ -23,7 +23,7 @@ enum Command {
     Test(Test),
     /// Play seeds of the simulation, or one large world, in release mode.
     Simulate(Simulate),
-    /// Build the edge worker into target/edge (for wrangler and workerd alike).
+    /// Build the edge worker into target/worker (for wrangler and workerd alike).
     Build,
     /// Write the offline data of the coordinator's SQL queries anew, against a freshly migrated database.
     Sqlx,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -61,6 +61,12 @@ fn name_of(program: &OsStr) -> String {
     Path::new(program)
         .file_name()
         .map_or_else(|| program.to_string_lossy().into_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The program with this name, if `PATH` has one.
+#[must_use]
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// Runs a command whose output goes where ours goes.

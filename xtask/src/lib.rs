@@ -7,6 +7,7 @@
 //! Everything listens on loopback, and everything that is written lies below `target/` (for one exception, made for
 //! root in a folder that nobody else may enter, see [`postgres`]).
 
+pub mod apt;
 pub mod artifacts;
 pub mod cli;
 pub mod cluster;

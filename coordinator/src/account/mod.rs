@@ -14,17 +14,18 @@ use edgekeep_shared::api::{
 };
 use edgekeep_shared::ids::{Nonce, SessionId, UserId};
 use edgekeep_shared::problem::Reason;
+use edgekeep_shared::revocation::Reach;
 use edgekeep_shared::token::Claims;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::db::sessions::{self, Ending, SessionRow};
-use crate::db::users::{self, UserState};
+use crate::db::sessions::{self, Ending, Endings, SessionRow};
+use crate::db::users;
 use crate::db::{DbError, now_ms, run_tx, settings};
 use crate::epoch;
 use crate::failure::Failure;
 use crate::login::{
-    Effect, Order, Presented, current, device_of, password_of, presented, receipt_of_sessions, run, signed_in,
+    Effect, Order, Presented, current, device_of, password_of, presented, receipt_of_sessions, rowless, run, signed_in,
     signed_out, subject_of, to_the_end, verified, wait,
 };
 
@@ -65,42 +66,17 @@ async fn sign_out(conn: &mut PgConnection, named: &[Presented]) -> Result<bool, 
     let now_ms = now_ms(conn).await?;
     let mut raised = false;
     for state in &mut states {
-        let of_user: Vec<&Presented> = named.iter().filter(|one| one.user == state.user_id).collect();
-        let endings: Vec<Ending<'_>> = rows
+        let sessions: Vec<Ending<'_>> = rows
             .iter()
-            .filter(|row| row.user_id == state.user_id && of_user.iter().any(|one| one.session == row.id))
+            .filter(|row| named.iter().any(|one| one.user == row.user_id && one.session == row.id))
+            .filter(|row| row.user_id == state.user_id)
             .map(|session| Ending { session, reason: Reason::SignedOut })
             .collect();
-        raised |= sessions::end(conn, epoch, now_ms, state, &endings, "user").await?;
-        for one in of_user {
-            if !rows.iter().any(|row| row.id == one.session) {
-                raised |= sign_out_lost(conn, epoch, now_ms, state, one).await?;
-            }
-        }
+        let rowless = rowless(named, state.user_id, rows.iter(), now_ms);
+        let endings = Endings { sessions: &sessions, rowless: &rowless, reach: Reach::Named, by: "user" };
+        raised |= sessions::end(conn, epoch, now_ms, state, &endings).await?;
     }
     Ok(raised)
-}
-
-/// Signs out a session that this database does not have. Usually it has ended before and all is done. One that it has
-/// never heard of was lost with an asynchronous failover, and its proof may still be accepted: so it is noted as ended,
-/// and the user's revision is raised for as long as any proof of it could live.
-async fn sign_out_lost(
-    conn: &mut PgConnection,
-    epoch: u16,
-    now_ms: u64,
-    state: &mut UserState,
-    lost: &Presented,
-) -> Result<bool, Failure> {
-    if lost.expires_at_ms <= now_ms {
-        return Ok(false);
-    }
-    if !sessions::note_lost(conn, lost.session, lost.user, lost.expires_at_ms).await? {
-        return Ok(false);
-    }
-    let proof_life_ms = settings::load(conn).await?.lifetimes.proof_life_ms;
-    let needed_until_ms = lost.renew_after_ms.max(now_ms.saturating_add(proof_life_ms));
-    sessions::raise(conn, epoch, state, needed_until_ms).await?;
-    Ok(true)
 }
 
 /// Ends every session of a user who knows the password.
@@ -268,6 +244,7 @@ async fn end_one(conn: &mut PgConnection, claims: &Claims, id: SessionId) -> Res
             false => Err(Failure::Invalid("There is no such session of yours.".into())),
         };
     };
-    let ending = Ending { session, reason: Reason::SignedOut };
-    Ok(sessions::end(conn, epoch, now_ms, &mut state, &[ending], "user").await?)
+    let ending = [Ending { session, reason: Reason::SignedOut }];
+    let endings = Endings { sessions: &ending, rowless: &[], reach: Reach::Named, by: "user" };
+    Ok(sessions::end(conn, epoch, now_ms, &mut state, &endings).await?)
 }

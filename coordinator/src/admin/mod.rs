@@ -11,6 +11,7 @@ pub mod view;
 use edgekeep_shared::ids::UserId;
 use edgekeep_shared::lockout::{Lock, SubjectState};
 use edgekeep_shared::problem::Reason;
+use edgekeep_shared::revocation::Reach;
 use edgekeep_shared::subject::{canonical_name, subject};
 use edgekeep_shared::token::{MAX_ROLES, is_role};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::config::Config;
 use crate::db::attempts;
 use crate::db::audit::{self, Entry};
-use crate::db::sessions::{self, Ending, SessionRow};
+use crate::db::sessions::{self, Ending, Endings, SessionRow};
 use crate::db::settings as policy;
 use crate::db::users::{self, User, UserState};
 use crate::db::{self, DbError, now_ms, run_tx, signed};
@@ -173,9 +174,8 @@ impl Admin {
                 .execute(&mut *conn)
                 .await
                 .map_err(DbError::from)?;
-            if let Some(needed_until_ms) = locked.rows.iter().map(|row| row.proof_until_ms).max() {
-                sessions::raise(conn, locked.epoch, &mut locked.state, needed_until_ms).await?;
-            }
+            let times: Vec<_> = locked.rows.iter().map(SessionRow::times).collect();
+            sessions::revoke(conn, locked.epoch, locked.now_ms, &mut locked.state, Reach::Every, &times).await?;
             note(conn, id, "roles_changed", json!({ "from": locked.user.roles, "to": roles })).await
         })
         .await
@@ -291,8 +291,9 @@ impl Admin {
 
 impl Locked {
     async fn end_all(&mut self, conn: &mut PgConnection, reason: Reason) -> Result<(), Failure> {
-        let endings: Vec<Ending<'_>> = self.rows.iter().map(|session| Ending { session, reason }).collect();
-        sessions::end(conn, self.epoch, self.now_ms, &mut self.state, &endings, "administrator").await?;
+        let sessions: Vec<Ending<'_>> = self.rows.iter().map(|session| Ending { session, reason }).collect();
+        let endings = Endings { sessions: &sessions, rowless: &[], reach: Reach::Every, by: "administrator" };
+        sessions::end(conn, self.epoch, self.now_ms, &mut self.state, &endings).await?;
         Ok(())
     }
 }

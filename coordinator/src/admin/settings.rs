@@ -5,6 +5,7 @@
 //! this process not live to finish.
 
 use edgekeep_shared::problem::Reason;
+use edgekeep_shared::revocation::Reach;
 use edgekeep_shared::takeover::{SlotUse, excess};
 use serde::Serialize;
 use serde_json::json;
@@ -12,7 +13,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::Admin;
 use crate::db::audit::{self, Entry};
-use crate::db::sessions::{self, Ending};
+use crate::db::sessions::{self, Ending, Endings};
 use crate::db::settings::{hold_exclusively, load};
 use crate::db::{DbError, now_ms, run_tx, user_id, users};
 use crate::epoch;
@@ -243,7 +244,9 @@ pub async fn end_excess(pool: &PgPool) -> Result<u64, Failure> {
                     .filter(|row| slots.contains(&row.slot) && !row.expired(now_ms))
                     .map(|session| Ending { session, reason })
                     .collect();
-                sessions::end(conn, epoch, now_ms, &mut state, &endings, "administrator").await?;
+                let reach = Reach::Named;
+                let all = Endings { sessions: &endings, rowless: &[], reach, by: "administrator" };
+                sessions::end(conn, epoch, now_ms, &mut state, &all).await?;
                 Ok(endings.len() as u64)
             })
             .await;

@@ -43,7 +43,7 @@ async fn renew(conn: &mut PgConnection, claims: &Claims) -> Result<Result<Renewe
         epoch,
         now_ms,
         user: state.first().map(|state| FoundUser {
-            revision: state.revision,
+            revision: state.feed.revision,
             disabled: user.as_ref().is_none_or(|user| user.disabled),
             roles: user.as_ref().map(|user| user.roles.clone()).unwrap_or_default(),
             name: user.map(|user| user.name),

@@ -1,16 +1,15 @@
 //! Sessions, and how they end.
 //!
 //! [`end`] is the one place where sessions end: the row goes, the reason stays until the session's absolute expiry
-//! has passed, and the user's revision is raised in the same transaction (G2, G5). Its callers hold the lock on the
-//! user's state row.
+//! has passed, and the user's revision is raised in the same transaction (G2, G5), as
+//! [`edgekeep_shared::revocation`] decides. Its callers hold the lock on the user's state row.
 
 use edgekeep_shared::ids::{SessionId, UserId};
 use edgekeep_shared::problem::Reason;
-use edgekeep_shared::renewal::SessionTimes;
-use edgekeep_shared::revision::Revision;
+use edgekeep_shared::renewal::{SessionTimes, is_expired};
+use edgekeep_shared::revocation::Reach;
 use sqlx::PgConnection;
 
-use super::settings;
 use super::users::{self, UserState};
 use super::{DbError, affected, bytes, signed, unsigned, user_id};
 
@@ -51,7 +50,7 @@ impl SessionRow {
     /// Its time is up: it is not current any more, though its row may still be there.
     #[must_use]
     pub const fn expired(&self, now_ms: u64) -> bool {
-        now_ms >= self.idle_expires_at_ms || now_ms >= self.expires_at_ms
+        is_expired(&self.times(), now_ms)
     }
 }
 
@@ -167,9 +166,31 @@ pub struct Ending<'a> {
     pub reason: Reason,
 }
 
+/// A session that this database has no row of, though a proof names it. Usually it has ended before. One that was never
+/// heard of here was lost with a failover to an asynchronous standby, and its proofs may still be accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Rowless {
+    /// The session that the proof names.
+    pub id: SessionId,
+    /// How far its proofs may reach (see [`edgekeep_shared::revocation::times_of_lost`]).
+    pub times: SessionTimes,
+}
+
+/// What ends at once of one user.
+#[derive(Clone, Copy, Debug)]
+pub struct Endings<'a> {
+    /// Sessions with rows.
+    pub sessions: &'a [Ending<'a>],
+    /// Sessions without.
+    pub rowless: &'a [Rowless],
+    /// Whether these are all that the user can have.
+    pub reach: Reach,
+    /// Who ends them, for the audit log.
+    pub by: &'static str,
+}
+
 /// Ends sessions of one user: the rows go, the reasons stay, the revision is raised. Returns whether it was raised,
-/// which a session that nobody could still use does not need. `state` must be locked and of the same user; `by` names
-/// the operation, for the audit log.
+/// which a session that nobody could still use does not need. `state` must be locked.
 ///
 /// # Errors
 /// When a row is not there any more (it was not locked), or the database cannot do it.
@@ -178,14 +199,25 @@ pub async fn end(
     epoch: u16,
     now_ms: u64,
     state: &mut UserState,
-    endings: &[Ending<'_>],
-    by: &str,
+    endings: &Endings<'_>,
 ) -> Result<bool, DbError> {
-    if endings.is_empty() {
-        return Ok(false);
+    end_rows(conn, now_ms, state.user_id, endings).await?;
+    let mut times: Vec<SessionTimes> = endings.sessions.iter().map(|ending| ending.session.times()).collect();
+    for lost in endings.rowless {
+        if !is_expired(&lost.times, now_ms) && note_lost(conn, lost, state.user_id, endings.by).await? {
+            times.push(lost.times);
+        }
     }
-    let ids: Vec<Vec<u8>> = endings.iter().map(|ending| ending.session.id.0.to_vec()).collect();
+    revoke(conn, epoch, now_ms, state, endings.reach, &times).await
+}
+
+async fn end_rows(conn: &mut PgConnection, now_ms: u64, user: UserId, endings: &Endings<'_>) -> Result<(), DbError> {
+    if endings.sessions.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Vec<u8>> = endings.sessions.iter().map(|ending| ending.session.id.0.to_vec()).collect();
     let reasons: Vec<String> = endings
+        .sessions
         .iter()
         .map(|ending| if ending.session.expired(now_ms) { Reason::Expired } else { ending.reason })
         .map(|reason| reason.as_str().to_owned())
@@ -199,52 +231,56 @@ pub async fn end(
          INSERT INTO audit (user_id, action, session_id, detail)
          SELECT $1, 'session_ended', session_id, jsonb_build_object('reason', reason, 'by', $4::text)
          FROM ended JOIN why USING (session_id)",
-        signed(state.user_id.0),
+        signed(user.0),
         &ids,
         &reasons,
-        by
+        endings.by
     )
     .execute(&mut *conn)
     .await?
     .rows_affected();
-    affected(rows, endings.len(), "a session that ended twice")?;
-    let needed_until_ms = endings.iter().map(|ending| ending.session.proof_until_ms).max().unwrap_or(0);
-    if needed_until_ms <= now_ms && endings.iter().all(|ending| ending.session.expired(now_ms)) {
-        return Ok(false);
-    }
-    raise(conn, epoch, state, needed_until_ms).await?;
-    Ok(true)
+    affected(rows, endings.sessions.len(), "a session that ended twice")
 }
 
-/// Raises the user's revision: proofs of a lower one must ask first, for as long as `needed_until_ms` lies ahead.
+/// Notes a session that this database has never heard of as signed out. Says whether that was new.
+async fn note_lost(conn: &mut PgConnection, lost: &Rowless, user: UserId, by: &str) -> Result<bool, DbError> {
+    let rows = sqlx::query!(
+        "WITH noted AS (INSERT INTO ended_session (session_id, user_id, reason, expires_at)
+                        VALUES ($1, $2, 'signed_out', timestamptz 'epoch' + $3::bigint * interval '1 millisecond')
+                        ON CONFLICT DO NOTHING RETURNING session_id)
+         INSERT INTO audit (user_id, action, session_id, detail)
+         SELECT $2, 'session_ended', session_id, jsonb_build_object('reason', 'signed_out', 'by', $4::text, 'lost', true)
+         FROM noted",
+        lost.id.0.as_slice(),
+        signed(user.0),
+        signed(lost.times.expires_at_ms),
+        by
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    Ok(rows == 1)
+}
+
+/// Revokes the proofs of these sessions of one user, as [`FeedRow::revoke`] decides. Returns whether there is something
+/// to tell. `state` must be locked.
 ///
-/// The first raise in an epoch covers more: a failover to an asynchronous standby may have lost sessions, whose rows
-/// nobody can read `proof_until` from. No proof of theirs lives longer than a proof's life.
+/// [`FeedRow::revoke`]: edgekeep_shared::revocation::FeedRow::revoke
 ///
 /// # Errors
-/// When the row was not locked first, or the database cannot do it.
-pub async fn raise(
+/// When the database cannot do it.
+pub async fn revoke(
     conn: &mut PgConnection,
     epoch: u16,
+    now_ms: u64,
     state: &mut UserState,
-    needed_until_ms: u64,
-) -> Result<(), DbError> {
-    let raised = Revision::base(state.revision, epoch).raised();
-    let needed_until_ms = if is_of_older_epoch(state, epoch) {
-        let proof_life_ms = settings::load(conn).await?.lifetimes.proof_life_ms;
-        needed_until_ms.max(super::now_ms(conn).await?.saturating_add(proof_life_ms))
-    } else {
-        needed_until_ms
-    };
-    users::store_raised(conn, state.user_id, raised, needed_until_ms).await?;
-    state.revision = raised;
-    Ok(())
-}
-
-/// The user was not raised since the feed's epoch was: sessions made in the old one may have been lost with it.
-#[must_use]
-pub fn is_of_older_epoch(state: &UserState, epoch: u16) -> bool {
-    state.revision.epoch() < epoch
+    reach: Reach,
+    sessions: &[SessionTimes],
+) -> Result<bool, DbError> {
+    let Some(raised) = state.feed.revoke(epoch, reach, sessions, now_ms) else { return Ok(false) };
+    users::store_raised(conn, state.user_id, raised).await?;
+    state.feed = raised;
+    Ok(true)
 }
 
 /// Why this session ended. `None`: it has not ended, never was, or was forgotten after its absolute expiry.
@@ -296,30 +332,4 @@ pub async fn ended_of(conn: &mut PgConnection, id: SessionId, user: UserId) -> R
     )
     .fetch_one(conn)
     .await?)
-}
-
-/// Notes a session that this database has never heard of as signed out. Says whether that was new.
-///
-/// # Errors
-/// When the database cannot do it.
-pub async fn note_lost(
-    conn: &mut PgConnection,
-    id: SessionId,
-    user: UserId,
-    expires_at_ms: u64,
-) -> Result<bool, DbError> {
-    let rows = sqlx::query!(
-        "WITH noted AS (INSERT INTO ended_session (session_id, user_id, reason, expires_at)
-                        VALUES ($1, $2, 'signed_out', timestamptz 'epoch' + $3::bigint * interval '1 millisecond')
-                        ON CONFLICT DO NOTHING RETURNING session_id)
-         INSERT INTO audit (user_id, action, session_id, detail)
-         SELECT $2, 'session_ended', session_id, '{\"reason\": \"signed_out\", \"by\": \"user\", \"lost\": true}' FROM noted",
-        id.0.as_slice(),
-        signed(user.0),
-        signed(expires_at_ms)
-    )
-    .execute(conn)
-    .await?
-    .rows_affected();
-    Ok(rows == 1)
 }

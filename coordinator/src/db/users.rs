@@ -2,6 +2,7 @@
 
 use edgekeep_shared::ids::UserId;
 use edgekeep_shared::revision::Revision;
+use edgekeep_shared::revocation::FeedRow;
 use sqlx::PgConnection;
 
 use super::{DbError, signed, unsigned, user_id};
@@ -91,8 +92,8 @@ pub async fn by_id(conn: &mut PgConnection, id: UserId) -> Result<Option<User>, 
 pub struct UserState {
     /// Whose.
     pub user_id: UserId,
-    /// As stored; see [`Revision::base`] before signing.
-    pub revision: Revision,
+    /// What edges are told; see [`Revision::base`] before signing.
+    pub feed: FeedRow,
 }
 
 /// Locks the state rows of these users, in id order. Users that do not exist have none.
@@ -101,33 +102,35 @@ pub struct UserState {
 /// When the database cannot do it.
 pub async fn lock(conn: &mut PgConnection, users: &[UserId]) -> Result<Vec<UserState>, DbError> {
     let ids: Vec<i64> = users.iter().map(|id| signed(id.0)).collect();
-    sqlx::query!("SELECT user_id, revision FROM user_state WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE", &ids)
-        .fetch_all(conn)
-        .await?
-        .into_iter()
-        .map(|row| Ok(UserState { user_id: user_id(row.user_id)?, revision: Revision(unsigned(row.revision)?) }))
-        .collect()
+    sqlx::query!(
+        r#"SELECT user_id, revision, ceil(extract(epoch FROM greatest(needed_until, 'epoch')) * 1000)::bigint AS "needed_until_ms!"
+           FROM user_state WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"#,
+        &ids
+    )
+    .fetch_all(conn)
+    .await?
+    .into_iter()
+    .map(|row| {
+        let needed_until_ms = unsigned(row.needed_until_ms)?;
+        let feed = FeedRow { revision: Revision(unsigned(row.revision)?), needed_until_ms };
+        Ok(UserState { user_id: user_id(row.user_id)?, feed })
+    })
+    .collect()
 }
 
-/// Stores a raised revision: entries of the feed come from here. `needed_until_ms` only ever grows.
+/// Stores a raised revision: entries of the feed come from here.
 ///
 /// # Errors
-/// When the stored revision is not lower (then the row was not locked first), or the database cannot do it.
-pub async fn store_raised(
-    conn: &mut PgConnection,
-    user: UserId,
-    revision: Revision,
-    needed_until_ms: u64,
-) -> Result<(), DbError> {
+/// When the stored row is not lower (then it was not locked first), or the database cannot do it.
+pub async fn store_raised(conn: &mut PgConnection, user: UserId, raised: FeedRow) -> Result<(), DbError> {
     let rows = sqlx::query!(
         "UPDATE user_state
-         SET revision = $2,
-             needed_until = greatest(needed_until, timestamptz 'epoch' + $3::bigint * interval '1 millisecond'),
-             feed_xid = pg_current_xact_id()::text::bigint
-         WHERE user_id = $1 AND revision < $2",
+         SET revision = $2, needed_until = needed.until, feed_xid = pg_current_xact_id()::text::bigint
+         FROM (SELECT timestamptz 'epoch' + $3::bigint * interval '1 millisecond' AS until) AS needed
+         WHERE user_id = $1 AND revision < $2 AND needed_until <= needed.until",
         signed(user.0),
-        signed(revision.0),
-        signed(needed_until_ms)
+        signed(raised.revision.0),
+        signed(raised.needed_until_ms)
     )
     .execute(conn)
     .await?

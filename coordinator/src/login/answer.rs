@@ -248,7 +248,7 @@ async fn replayed(app: &App, settled: &Settled) -> Result<Proof, Failure> {
                 times.proof_until_ms
             }
         };
-        Ok(Proof { session, user, revision: Revision::base(state.revision, epoch), renew_after_ms, now_ms })
+        Ok(Proof { session, user, revision: Revision::base(state.feed.revision, epoch), renew_after_ms, now_ms })
     })
     .await
 }

@@ -4,12 +4,13 @@ use edgekeep_shared::attempt::Operation;
 use edgekeep_shared::ids::{SessionId, UserId};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::revision::Revision;
+use edgekeep_shared::revocation::{Reach, times_of_lost};
 use edgekeep_shared::takeover::{Placement, SlotUse, place};
 use edgekeep_shared::token::Claims;
 use sqlx::PgConnection;
 
 use crate::db::attempts::Outcome;
-use crate::db::sessions::{self, Ending, SessionRow};
+use crate::db::sessions::{self, Ending, Endings, Rowless, SessionRow};
 use crate::db::settings::Settings;
 use crate::db::users::{self, User, UserState};
 use crate::db::{DbError, now_ms};
@@ -124,14 +125,15 @@ impl Effect {
         rows: Vec<SessionRow>,
         new_hash: Option<&str>,
     ) -> Result<Applied, Failure> {
-        let (own, of_others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.user_id == user.id);
         match self {
             Self::Login { presented, device } => {
                 let is_presented =
                     |row: &SessionRow| presented.iter().any(|one| one.session == row.id && one.user == row.user_id);
-                let (mut ending, staying): (Vec<_>, Vec<_>) =
-                    own.iter().partition::<Vec<&SessionRow>, _>(|row| is_presented(row));
-                let mut endings: Vec<Ending<'_>> = ending.drain(..).map(|row| ends(row, Reason::SignedOut)).collect();
+                let (ending, staying): (Vec<_>, Vec<_>) = rows
+                    .iter()
+                    .filter(|row| row.user_id == user.id || is_presented(row))
+                    .partition::<Vec<&SessionRow>, _>(|row| is_presented(row));
+                let mut endings: Vec<Ending<'_>> = ending.iter().map(|row| ends(row, Reason::SignedOut)).collect();
                 let uses: Vec<SlotUse> = staying.iter().map(|row| slot_use(row, context.now_ms)).collect();
                 let limit = context.settings.sessions_per_user;
                 let slot = match place(&uses, limit, context.settings.takeover) {
@@ -144,23 +146,19 @@ impl Effect {
                         slot
                     }
                 };
-                let others: Vec<Ending<'_>> =
-                    of_others.iter().filter(|row| is_presented(row)).map(|row| ends(row, Reason::SignedOut)).collect();
-                let mut ended = end_all(conn, context, &mut states, &others).await?;
-                ended.add(&end_all(conn, context, &mut states, &endings).await?);
+                let ended = end_all(conn, context, &mut states, &endings, presented).await?;
                 let session = new_session(user.id, slot, device, context)?;
                 sessions::insert(conn, &session).await?;
                 users::store_last_login(conn, user.id, context.now_ms).await?;
                 made(context, user, &states, Some(session), &ended)
             }
             Self::LogoutEverywhere => {
-                let endings: Vec<Ending<'_>> = own.iter().map(|row| ends(row, Reason::SignedOut)).collect();
-                let mut ended = end_all(conn, context, &mut states, &endings).await?;
-                ended.raised |= raise_for_lost(conn, context, user.id, &mut states, &ended).await?;
+                let ended = end_every(conn, context, user.id, &mut states, &rows, Reason::SignedOut).await?;
                 made(context, user, &states, None, &ended)
             }
             Self::PasswordChange { session, new_password, device, user: asking, .. } => {
-                if !own.iter().any(|row| row.id == *session && !row.expired(context.now_ms)) {
+                let asks = |row: &SessionRow| row.user_id == user.id && row.id == *session;
+                if !rows.iter().any(|row| asks(row) && !row.expired(context.now_ms)) {
                     return match current(conn, *asking, *session).await {
                         Err(Failure::NoSession(reason)) => Ok(Applied::Gone(reason)),
                         Err(failure) => Err(failure),
@@ -177,8 +175,7 @@ impl Effect {
                 if !users::store_password(conn, user.id, user.password_version, hash).await? {
                     return Err(DbError::Corrupt("a password that changed under its user's lock").into());
                 }
-                let endings: Vec<Ending<'_>> = own.iter().map(|row| ends(row, Reason::PasswordChanged)).collect();
-                let ended = end_all(conn, context, &mut states, &endings).await?;
+                let ended = end_every(conn, context, user.id, &mut states, &rows, Reason::PasswordChanged).await?;
                 let session = new_session(user.id, 0, device, context)?;
                 sessions::insert(conn, &session).await?;
                 made(context, user, &states, Some(session), &ended)
@@ -216,46 +213,56 @@ struct Ended {
     raised: bool,
 }
 
-impl Ended {
-    fn add(&mut self, other: &Self) {
-        self.any_live |= other.any_live;
-        self.raised |= other.raised;
-    }
-}
-
-/// Ends these sessions, user by user.
+/// Ends these sessions, and those that the request presents, user by user.
 async fn end_all(
     conn: &mut PgConnection,
     context: &Context<'_>,
     states: &mut [UserState],
     endings: &[Ending<'_>],
+    presented: &[Presented],
 ) -> Result<Ended, DbError> {
     let mut ended = Ended::default();
     for state in states {
         let of_user: Vec<Ending<'_>> =
             endings.iter().filter(|ending| ending.session.user_id == state.user_id).copied().collect();
         ended.any_live |= of_user.iter().any(|ending| !ending.session.expired(context.now_ms));
-        ended.raised |= sessions::end(conn, context.epoch, context.now_ms, state, &of_user, "user").await?;
+        let rowless = rowless(presented, state.user_id, endings.iter().map(|ending| ending.session), context.now_ms);
+        let endings = Endings { sessions: &of_user, rowless: &rowless, reach: Reach::Named, by: "user" };
+        ended.raised |= sessions::end(conn, context.epoch, context.now_ms, state, &endings).await?;
     }
     Ok(ended)
 }
 
-/// "All sessions end" means those too that a failover to an asynchronous standby has lost: they have no rows, so the
-/// user is raised even if nothing else asked for it.
-async fn raise_for_lost(
+/// Ends every session of this user.
+async fn end_every(
     conn: &mut PgConnection,
     context: &Context<'_>,
     user: UserId,
     states: &mut [UserState],
-    ended: &Ended,
-) -> Result<bool, DbError> {
-    match states.iter_mut().find(|state| state.user_id == user) {
-        Some(state) if !ended.raised && sessions::is_of_older_epoch(state, context.epoch) => {
-            sessions::raise(conn, context.epoch, state, 0).await?;
-            Ok(true)
-        }
-        _ => Ok(false),
-    }
+    rows: &[SessionRow],
+    reason: Reason,
+) -> Result<Ended, DbError> {
+    let endings: Vec<Ending<'_>> = rows.iter().filter(|row| row.user_id == user).map(|row| ends(row, reason)).collect();
+    let state = states.iter_mut().find(|state| state.user_id == user);
+    let state = state.ok_or(DbError::Corrupt("a user without a state row"))?;
+    let any_live = endings.iter().any(|ending| !ending.session.expired(context.now_ms));
+    let endings = Endings { sessions: &endings, rowless: &[], reach: Reach::Every, by: "user" };
+    let raised = sessions::end(conn, context.epoch, context.now_ms, state, &endings).await?;
+    Ok(Ended { any_live, raised })
+}
+
+/// Which of the presented sessions of this user are not among these rows.
+pub(crate) fn rowless<'a>(
+    presented: &[Presented],
+    user: UserId,
+    rows: impl Iterator<Item = &'a SessionRow> + Clone,
+    now_ms: u64,
+) -> Vec<Rowless> {
+    presented
+        .iter()
+        .filter(|one| one.user == user && !rows.clone().any(|row| row.id == one.session))
+        .map(|one| Rowless { id: one.session, times: times_of_lost(one.renew_after_ms, one.expires_at_ms, now_ms) })
+        .collect()
 }
 
 /// A session that begins now.
@@ -288,7 +295,7 @@ fn made(
     Ok(Applied::Made(Box::new(Made {
         session,
         user: user.clone(),
-        revision: Revision::base(state.revision, context.epoch),
+        revision: Revision::base(state.feed.revision, context.epoch),
         ended_other: ended.any_live,
         raised: ended.raised,
     })))

@@ -39,7 +39,7 @@ use crate::password::Password;
 use crate::secrets::Secrets;
 
 pub(crate) use answer::{receipt_of_sessions, signed_in, signed_out, wait};
-pub(crate) use effect::{Effect, Presented, current, slot_use};
+pub(crate) use effect::{Effect, Presented, current, rowless, slot_use};
 pub(crate) use machine::run;
 
 /// Characters of a user agent that are kept.

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use edgekeep_shared::ids::UserId;
 use edgekeep_shared::problem::Reason;
+use edgekeep_shared::revocation::Reach;
 use sqlx::PgPool;
 
 use crate::app::App;
-use crate::db::sessions::{self, Ending};
+use crate::db::sessions::{self, Ending, Endings};
 use crate::db::{DbError, now_ms, run_tx, user_id, users};
 use crate::epoch;
 use crate::failure::Failure;
@@ -230,7 +231,8 @@ async fn expire_of_user(pool: &PgPool, id: UserId) -> Result<u64, DbError> {
         let reason = Reason::Expired;
         let endings: Vec<Ending<'_>> =
             rows.iter().filter(|row| row.expired(now_ms)).map(|session| Ending { session, reason }).collect();
-        sessions::end(conn, epoch, now_ms, &mut state, &endings, "clean-up").await?;
+        let all = Endings { sessions: &endings, rowless: &[], reach: Reach::Named, by: "clean-up" };
+        sessions::end(conn, epoch, now_ms, &mut state, &all).await?;
         Ok(endings.len() as u64)
     })
     .await

@@ -3,12 +3,12 @@
 use edgekeep::account;
 use edgekeep::failure::Failure;
 use edgekeep_shared::api::{
-    Client, EndSessionRequest, LogoutEverywhereRequest, LogoutRequest, PasswordRequest, SessionsRequest,
+    Client, EndSessionRequest, LoginRequest, LogoutEverywhereRequest, LogoutRequest, PasswordRequest, SessionsRequest,
 };
 use edgekeep_shared::ids::SessionId;
 use edgekeep_shared::problem::Reason;
 
-use crate::support::{Cluster, PASSWORD, failure, request};
+use crate::support::{Cluster, PASSWORD, admin, failure, request};
 
 const NEW_PASSWORD: &str = "an entirely different one";
 
@@ -81,7 +81,7 @@ async fn a_session_that_a_failover_lost_is_signed_out_for_good() {
     assert!(matches!(failure(unknown), Failure::NoSession(Reason::Revoked)));
     cluster.logout(&[&answer.token]).await.unwrap();
     assert_eq!(cluster.reason(&answer.token).await, Some(Reason::SignedOut));
-    let covered = "SELECT count(*) FROM user_state WHERE revision > 0 AND needed_until >= clock_timestamp() + interval '4 minutes'";
+    let covered = "SELECT count(*) FROM user_state WHERE revision > 0 AND needed_until >= clock_timestamp() + interval '59 minutes'";
     assert_eq!(cluster.number(covered).await, 1, "edges hear of it for as long as the proof could live");
     cluster.logout(&[&answer.token]).await.unwrap();
     assert_eq!(cluster.number("SELECT revision % 65536 FROM user_state").await, 1, "and only once");
@@ -92,7 +92,7 @@ async fn a_session_that_a_failover_lost_is_signed_out_for_good() {
 async fn the_first_raise_in_an_epoch_covers_sessions_that_the_failover_lost() {
     let cluster = Cluster::new().await;
     let covered = "SELECT count(*) FROM user_state
-                   WHERE revision >> 48 = (SELECT epoch FROM cluster) AND needed_until >= clock_timestamp() + interval '4 minutes'";
+                   WHERE revision >> 48 = (SELECT epoch FROM cluster) AND needed_until >= clock_timestamp() + interval '59 minutes'";
     // The session that came back has a proof that ends long before the lost one's.
     cluster.user("ann", &[]).await;
     cluster.signed_in("ann", "key-1").await;
@@ -101,11 +101,41 @@ async fn the_first_raise_in_an_epoch_covers_sessions_that_the_failover_lost() {
     cluster.signed_in("ann", "key-2").await;
     assert_eq!(cluster.number(covered).await, 1, "a login that takes over");
     // Everything was lost: there is no row to end.
+    lose_everything(&cluster).await;
+    account::logout_everywhere(&cluster.app, everywhere("ann", PASSWORD, "out-1")).await.unwrap();
+    assert_eq!(cluster.number(covered).await, 1, "a logout everywhere");
+    let admin = admin(&cluster.app);
+    lose_everything(&cluster).await;
+    admin.set_roles("ann", &["admin".to_owned()]).await.unwrap();
+    assert_eq!(cluster.number(covered).await, 1, "a change of roles");
+    lose_everything(&cluster).await;
+    admin.revoke_sessions("ann").await.unwrap();
+    assert_eq!(cluster.number(covered).await, 1, "an administrator's revocation");
+    lose_everything(&cluster).await;
+    admin.disable("ann").await.unwrap();
+    assert_eq!(cluster.number(covered).await, 1, "a user who is disabled");
+}
+
+/// An epoch begins that knows the user, and of sessions nothing.
+async fn lose_everything(cluster: &Cluster) {
     cluster.execute("DELETE FROM session").await;
     cluster.execute("UPDATE user_state SET needed_until = '-infinity'").await;
     cluster.execute("UPDATE cluster SET epoch = epoch + 1").await;
-    account::logout_everywhere(&cluster.app, everywhere("ann", PASSWORD, "out-1")).await.unwrap();
-    assert_eq!(cluster.number(covered).await, 1, "a logout everywhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_presents_a_lost_session_ends_it_for_good() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    cluster.user("ben", &[]).await;
+    let of_ann = cluster.signed_in("ann", "key-1").await;
+    cluster.execute("DELETE FROM session").await;
+    let login = LoginRequest { presented: vec![of_ann.token.clone()], ..request("ben", PASSWORD, "key-2") };
+    let of_ben = cluster.login(login).await.unwrap();
+    assert_eq!(cluster.reason(&of_ann.token).await, Some(Reason::SignedOut));
+    assert_eq!(cluster.reason(&of_ben.token).await, None);
+    let covered = "SELECT count(*) FROM user_state WHERE needed_until >= clock_timestamp() + interval '59 minutes'";
+    assert_eq!(cluster.number(covered).await, 1, "edges hear of it for as long as a proof of it could live");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 
 import { chromium } from 'playwright-core';
 
-import { PATIENCE_MS, ROOT, door } from './cluster.mjs';
+import { PATIENCE_MS, ROOT } from './cluster.mjs';
 
 /** Where pictures go; what is in it is CI output. */
 export const PICTURES = process.env.EDGEKEEP_TEST_SCREENSHOTS ?? join(ROOT, 'target/browser');
@@ -117,60 +117,6 @@ export class Device {
     const cookies = await this.context.cookies();
     return cookies.filter((cookie) => cookie.name.startsWith('__Host-edgekeep-'));
   }
-}
-
-/**
- * Runs `work` with devices that are opened as it asks for them, and closes them all.
- * @param {import('playwright-core').Browser} browser
- * @param {(open: (options?: object) => Promise<Device>) => Promise<void>} work
- */
-export async function withDevices(browser, work) {
-  const devices = [];
-  let failed = true;
-  try {
-    await work(async (options) => {
-      const device = await Device.open(browser, options);
-      devices.push(device);
-      return device;
-    });
-    failed = false;
-  } finally {
-    for (const device of devices) {
-      // The first failure is the one to report.
-      await (failed ? device.context.close() : device.close());
-    }
-  }
-}
-
-/** Fills in the login form that is open, without sending it. */
-export async function fillLogin(page, user) {
-  await page.getByLabel('User name').fill(user.name);
-  await page.getByLabel('Password', { exact: true }).fill(user.password);
-}
-
-/** Sends the form with this button and waits for the page that comes of it; gives the answer to the last request. */
-export async function submit(page, button) {
-  const answered = page.waitForNavigation({ waitUntil: 'load' });
-  await page.getByRole('button', { name: button, exact: true }).click();
-  return answered;
-}
-
-/** Signs in from the login form, wherever that then leads. */
-export async function signIn(page, user, from = door('/login')) {
-  await page.goto(from);
-  await fillLogin(page, user);
-  return submit(page, 'Sign in');
-}
-
-/** The path and query that a page shows. */
-export function where(page) {
-  const url = new URL(page.url());
-  return url.pathname + url.search;
-}
-
-/** The page's visible text. */
-export function textOf(page) {
-  return page.locator('body').innerText();
 }
 
 /** Keeps a picture of the page. */

@@ -83,17 +83,22 @@ export async function newUser(roles = []) {
   return user;
 }
 
+/** The user, with a password that is not theirs. */
+export function withWrongPassword(user) {
+  return { ...user, password: newPassword() };
+}
+
 /** The user's current sessions, as the database has them. */
 export async function sessionsOf(user) {
   return edgekeepJson(['session', 'list', user.name]);
 }
 
-/** The user's audit entries, oldest first. */
-export async function auditOf(user) {
-  return edgekeepJson(['audit', '--user', user.name]);
+/** What the audit log has of one kind of action of the user, oldest first: `login`, `password_change` … */
+export async function auditOf(user, action) {
+  return (await edgekeepJson(['audit', '--user', user.name])).filter((entry) => entry.action === action);
 }
 
-/** Changes a setting of the whole deployment for the time of `work`. Test files run one after the other. */
+/** Changes a setting of the whole deployment for the time of `work`. Tests run one after the other. */
 export async function withSetting(name, value, work) {
   const before = (await edgekeepJson(['settings', 'show']))[name];
   await edgekeep(['settings', 'set', `${name}=${value}`]);

@@ -33,6 +33,8 @@ pub enum Sabotage {
     SignedBeforeCommit,
     /// A later raise overwrites `needed_until` instead of taking the greater.
     NeededUntilOverwritten,
+    /// The first raise after a failover is needed for as long as the sessions that the new primary knows.
+    LostNotCovered,
     /// Revision and roles of a renewal are read before the locks.
     ReadBeforeLock,
     /// Entries are kept for a fixed time after the raise instead of until `needed_until`.

@@ -39,7 +39,8 @@ in_feed! {
     renewal_not_rechecked: RenewalNotRechecked in scenarios::checks() => "G2";
     signed_beyond_proof_until: SignedBeyondProofUntil in scenarios::renewals() => "G2";
     signed_before_commit: SignedBeforeCommit in scenarios::aborted_renewal() => "G2";
-    needed_until_overwritten: NeededUntilOverwritten in scenarios::renewals() => "G2";
+    lost_not_covered: LostNotCovered in scenarios::lost() => "G2";
+    needed_until_overwritten: NeededUntilOverwritten in scenarios::two_sessions() => "G2";
     read_before_lock: ReadBeforeLock in scenarios::renewals() => "G2";
     entry_kept_by_age: EntryKeptByAge in scenarios::renewals() => "G2";
     upsert_on_renewal_after_a_logout: UpsertOnRenewal in scenarios::upsert(false) => "G5";

@@ -20,10 +20,12 @@ explored! {
     lease: scenarios::lease() => 191_076;
     held: scenarios::held() => 27_632;
     order: scenarios::order() => 192_482;
-    renewals: scenarios::renewals() => 203_676;
+    renewals: scenarios::renewals() => 221_710;
     aborted_renewal: scenarios::aborted_renewal() => 12_900;
     failover: scenarios::failover(false) => 437_073;
     lossy_failover: scenarios::failover(true) => 440_817;
+    lost: scenarios::lost() => 117_015;
+    two_sessions: scenarios::two_sessions() => 132_781;
     checks: scenarios::checks() => 151_825;
     takeover: scenarios::takeover() => 95_941;
     pages: scenarios::pages() => 69_781;

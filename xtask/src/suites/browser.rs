@@ -1,5 +1,9 @@
 //! Chromium against a cluster of two raw edges: `tests/browser/*.test.mjs`, run by Node's own test runner.
 //!
+//! All files are modules of one process: one cluster, and settings that tests change, want one test after the other,
+//! and one browser is enough for all. A process for each file would also be counted as a test that passed wherever
+//! a filter leaves nothing of the file.
+//!
 //! The tests find in their environment: `EDGEKEEP_TEST_ENDPOINTS` (path of `endpoints.json`), `EDGEKEEP_TEST_BROWSER`
 //! (path of the browser), `EDGEKEEP_TEST_SCREENSHOTS` (a folder; what is in it is CI output).
 
@@ -13,7 +17,7 @@ use super::count::{self, Count};
 use super::environment::Environment;
 use crate::cluster::{Cluster, Options};
 use crate::node::Tools;
-use crate::{command, console, paths};
+use crate::{apt, command, console, paths};
 
 /// What a Chromium may be called, best first.
 const NAMES: [&str; 5] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
@@ -21,10 +25,10 @@ const NAMES: [&str; 5] = ["chromium", "chromium-browser", "google-chrome", "goog
 /// Runs the browser tests.
 pub fn run(environment: &Environment) -> Result<Count> {
     let folder = paths::root().join("tests/browser");
-    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
-        .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
+    let mut files: Vec<String> = fs::read_dir(&folder)
+        .map(|entries| entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
         .unwrap_or_default();
-    files.retain(|path| path.to_string_lossy().ends_with(".test.mjs"));
+    files.retain(|name| name.ends_with(".test.mjs"));
     files.sort();
     if files.is_empty() {
         bail!("there is no test in {}", folder.display());
@@ -44,20 +48,24 @@ pub fn run(environment: &Environment) -> Result<Count> {
     })?;
 
     let mut node = Command::new(&tools.node);
-    node.current_dir(paths::root())
-        .args(["--test", "--test-reporter=spec", "--test-reporter-destination=stdout"])
-        // One cluster, and users whose sessions end each other: one file after the other.
-        .arg("--test-concurrency=1")
+    node.current_dir(&folder)
+        .args(["--test-reporter=spec", "--test-reporter-destination=stdout"])
         .env("EDGEKEEP_TEST_ENDPOINTS", cluster.endpoints_file())
         .env("EDGEKEEP_TEST_BROWSER", &browser)
         .env("EDGEKEEP_TEST_SCREENSHOTS", &screenshots);
     if let Some(only) = environment.only() {
-        node.arg(format!("--test-name-pattern={only}"));
+        node.arg(format!("--test-name-pattern={}", pattern(only)));
     }
-    let count = count::run(node.args(&files))?;
+    let imports: String = files.iter().map(|name| format!("import './{name}';")).collect();
+    let count = count::run(node.args(["--input-type=module", "--eval", &imports]))?;
     console::say(&format!("screenshots: {}", screenshots.display()));
     drop(cluster);
     Ok(count)
+}
+
+/// A regular expression for names that contain `text`.
+fn pattern(text: &str) -> String {
+    text.chars().flat_map(|c| c.is_ascii_punctuation().then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// A Chromium that is here, or that can be brought here.
@@ -68,20 +76,7 @@ fn find_browser(tools: &Tools) -> Result<PathBuf> {
     if let Some(path) = installed().or_else(|| from_playwright(tools)) {
         return Ok(path);
     }
-    if rustix::process::geteuid().is_root() && on_path("apt-get").is_some() {
-        let step = console::step("installing Chromium with apt-get", false);
-        let apt = |arguments: &[&str]| {
-            let mut apt = Command::new("apt-get");
-            apt.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
-            command::output(&mut apt, "")
-        };
-        let install = ["install", "--yes", "--no-install-recommends", "chromium"];
-        // An image without package lists, or with old ones, needs the update; others are spared it.
-        if apt(&install).is_err() {
-            apt(&["update"])?;
-            apt(&install)?;
-        }
-        step.done("");
+    if apt::install("chromium")? {
         return installed().context("apt-get installed chromium, and there is none");
     }
     let step = console::step("installing Chromium with playwright", false);
@@ -107,12 +102,8 @@ fn installed() -> Option<PathBuf> {
     ];
     NAMES
         .iter()
-        .find_map(|name| on_path(name))
+        .find_map(|name| command::on_path(name))
         .or_else(|| on_mac.map(PathBuf::from).into_iter().find(|path| path.exists()))
-}
-
-fn on_path(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// The browser that playwright has fetched before, if it has.
@@ -123,4 +114,14 @@ fn from_playwright(tools: &Tools) -> Option<PathBuf> {
     let path = command::output(&mut node, "").ok()?;
     let path = Path::new(path.trim()).to_path_buf();
     path.is_file().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_taken_literally() {
+        assert_eq!(pattern("a form (a/b) is sent"), r"a form \(a\/b\) is sent");
+    }
 }

@@ -24,7 +24,7 @@ use super::environment::Environment;
 use crate::node::Tools;
 use crate::postgres::{self, Server};
 use crate::process::{Part, Recipe};
-use crate::{artifacts, command, console, paths, probe};
+use crate::{apt, artifacts, command, console, paths, probe};
 
 /// As the Dockerfile says.
 const PROFILE: &str = "image";
@@ -39,8 +39,8 @@ const WITHOUT_BUILDAH: &str = "the container suite needs buildah and, for a plai
 
 /// Builds the image, runs it, stops it.
 pub fn run() -> Result<Count> {
-    if !ensure_buildah() {
-        console::say(WITHOUT_BUILDAH);
+    if let Err(error) = ensure_buildah() {
+        console::say(&format!("{error:#}\n{WITHOUT_BUILDAH}"));
         let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
         return Ok(if in_ci { Count::FAILED } else { Count { skipped: 1, ..Count::default() } });
     }
@@ -64,29 +64,15 @@ fn check(what: &str, result: Result<()>) -> Count {
     count
 }
 
-/// There is a buildah that works for us; installs it if we may.
-fn ensure_buildah() -> bool {
+/// Sees to it that there is a buildah that works for us.
+fn ensure_buildah() -> Result<()> {
+    let plain = !rustix::process::geteuid().is_root();
     let works = || {
-        let plain = !rustix::process::geteuid().is_root();
         let arguments: &[&str] = if plain { &["unshare", "true"] } else { &["--version"] };
-        command::output(Command::new("buildah").args(arguments), "").is_ok()
+        command::output(Command::new("buildah").args(arguments), "").map(|_| ())
     };
-    if works() {
-        return true;
-    }
-    if rustix::process::geteuid().is_root() {
-        let step = console::step("installing buildah with apt-get", false);
-        let apt = |arguments: &[&str]| {
-            let mut apt = Command::new("apt-get");
-            apt.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
-            command::output(&mut apt, "")
-        };
-        let install = ["install", "--yes", "--no-install-recommends", "buildah"];
-        let installed = apt(&install).or_else(|_| apt(&["update"]).and_then(|_| apt(&install)));
-        if let Err(error) = installed {
-            console::say(&format!("{error:#}"));
-        }
-        step.done("");
+    if works().is_err() {
+        apt::install("buildah")?;
     }
     works()
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check there is, as suites that can be run one by one.
 //!
 //! Each suite ends in a line with its count and time; the run's last line is the sum, alone on its line. A suite
-//! that cannot be run at all counts as a failure, never as a skip.
+//! that cannot be run at all counts as a failure, never as a skip, and so does a filter that no test matches.
 
 mod browser;
 mod container;
@@ -54,6 +54,13 @@ pub enum Suite {
     Container,
 }
 
+impl Suite {
+    /// `--only` picks among its tests; the other suites always run whole.
+    fn can_filter(self) -> bool {
+        matches!(self, Self::Unit | Self::Postgres | Self::Model | Self::E2e | Self::Browser)
+    }
+}
+
 /// Runs the suites that were asked for.
 ///
 /// # Errors
@@ -64,6 +71,7 @@ pub fn run(test: &Test) -> Result<ExitCode> {
     let mut environment = Environment::new(test.only.clone());
     let mut lines = Vec::new();
     let mut total = Count::default();
+    let mut picked = Count::default();
     for suite in suites {
         let name = suite.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         console::say(&format!("\n=== {name}"));
@@ -77,6 +85,15 @@ pub fn run(test: &Test) -> Result<ExitCode> {
             console::say(line);
         }
         total += count;
+        if suite.can_filter() {
+            picked += count;
+        }
+    }
+    if let Some(only) = environment.only()
+        && picked == Count::default()
+    {
+        lines.push(format!("error: no test matches {only:?}"));
+        total += Count::FAILED;
     }
     drop(environment);
     reaper::stop_everything();

@@ -3,6 +3,7 @@
 use edgekeep_shared::position::Position;
 use edgekeep_shared::renewal::SessionTimes;
 use edgekeep_shared::revision::Revision;
+use edgekeep_shared::revocation::{FeedRow, Reach};
 use edgekeep_shared::takeover::{Placement, SlotUse, Takeover, place};
 
 use super::Feed;
@@ -71,7 +72,7 @@ pub struct Rows {
 pub enum Change {
     /// A login on the other device.
     Login,
-    /// The current session ends.
+    /// The newest session ends.
     Logout,
     /// The user loses the role.
     Demote,
@@ -112,22 +113,29 @@ impl Feed {
         Revision::base(row, epoch)
     }
 
-    fn raise(&self, rows: &mut Rows, epoch: u16, xid: u64, needed_until_ms: u64) {
-        rows.revision = self.base(rows.revision, epoch).raised();
+    /// Stores what `shared/` decides.
+    fn revoke(&self, rows: &mut Rows, epoch: u16, xid: u64, ended: &[SessionTimes], now_ms: u64) {
+        let before = FeedRow { revision: rows.revision, needed_until_ms: rows.needed_until_ms };
+        let Some(mut raised) = before.revoke(epoch, Reach::Named, ended, now_ms) else { return };
+        let known_until_ms = ended.iter().map(|times| times.proof_until_ms).max().unwrap_or(0);
+        if self.broken(Sabotage::EqualRevisionsAfterFailover) {
+            raised.revision = self.base(rows.revision, epoch).raised();
+        }
+        if self.broken(Sabotage::NeededUntilOverwritten) {
+            raised.needed_until_ms = known_until_ms;
+        }
+        if self.broken(Sabotage::LostNotCovered) {
+            raised.needed_until_ms = before.needed_until_ms.max(known_until_ms);
+        }
+        rows.revision = raised.revision;
+        rows.needed_until_ms = raised.needed_until_ms;
         rows.feed_xid = xid;
-        rows.needed_until_ms = if self.broken(Sabotage::NeededUntilOverwritten) {
-            needed_until_ms
-        } else {
-            rows.needed_until_ms.max(needed_until_ms)
-        };
     }
 
-    fn end(&self, rows: &mut Rows, epoch: u16, xid: u64, ends: impl Fn(&Session) -> bool) {
-        let proof_until_ms = rows.sessions.iter().filter(|session| ends(session)).map(|session| session.proof_until_ms);
-        if let Some(needed_until_ms) = proof_until_ms.max() {
-            rows.sessions.retain(|session| !ends(session));
-            self.raise(rows, epoch, xid, needed_until_ms);
-        }
+    fn end(&self, rows: &mut Rows, epoch: u16, xid: u64, now_ms: u64, ends: impl Fn(&Session) -> bool) {
+        let ended: Vec<_> = rows.sessions.iter().filter(|session| ends(session)).map(Session::times).collect();
+        rows.sessions.retain(|session| !ends(session));
+        self.revoke(rows, epoch, xid, &ended, now_ms);
     }
 }
 
@@ -153,18 +161,25 @@ impl Database {
         match change {
             Change::Login => {
                 let uses: Vec<_> = rows.sessions.iter().map(|session| slot_use(session, now_ms)).collect();
-                if let Placement::Slot { slot, .. } = place(&uses, 1, Takeover::NewestWins) {
-                    feed.end(&mut rows, epoch, xid, |session| session.slot == slot);
+                if let Placement::Slot { slot, ends } =
+                    place(&uses, feed.scenario.sessions_per_user, Takeover::NewestWins)
+                {
+                    feed.end(&mut rows, epoch, xid, now_ms, |session| {
+                        session.slot == slot || ends.contains(&session.slot)
+                    });
                     let session = Session::begin(feed, session_id, slot, now_ms);
                     proof = Some((session_id, session.proof_until_ms));
                     rows.sessions.push(session);
                 }
             }
-            Change::Logout => feed.end(&mut rows, epoch, xid, |_| true),
+            Change::Logout => {
+                let newest = rows.sessions.iter().map(|session| session.id).max();
+                feed.end(&mut rows, epoch, xid, now_ms, |session| Some(session.id) == newest);
+            }
             Change::Demote => {
                 rows.admin = false;
-                let needed_until_ms = rows.sessions.iter().map(|session| session.proof_until_ms).max().unwrap_or(0);
-                feed.raise(&mut rows, epoch, xid, needed_until_ms);
+                let times: Vec<_> = rows.sessions.iter().map(Session::times).collect();
+                feed.revoke(&mut rows, epoch, xid, &times, now_ms);
             }
         }
         self.open = Some(Open { xid, rows, proof });

@@ -5,10 +5,8 @@
 //! tick or two are too many by every clock, and a lease without margin shows on a slow one.
 //!
 //! Counts as a failure: see [`properties`]. Does not: that an edge refuses; a session that an asynchronous failover brings
-//! back; one that it loses (its proofs are good until the next raise of the user, or their `renew_after`). Found here:
-//! that raise's entry was needed only as long as proofs of the sessions that the new primary *knows*. The coordinator now
-//! has the first raise of an epoch cover a proof's life (`coordinator/src/db/sessions.rs`); this world still has the
-//! rule as it was, and excuses it (`once_lost`, `lost_until_ms`).
+//! back; one that it loses, until the next revocation of its user (its proofs are good until then, or their
+//! `renew_after`).
 //!
 //! Every message may be late; one that is never delivered is lost; an answer stays in the air and may come twice, and
 //! before an earlier one. A request is no event: in every state, every proof ever signed is shown to every edge.
@@ -46,6 +44,8 @@ pub struct Scenario {
     pub bound_ms: u32,
     /// For how many ticks a proof lives: two where pruning is to matter within the run.
     pub proof_ticks: u64,
+    /// How many sessions the user may have.
+    pub sessions_per_user: u32,
     /// The rate of each edge's clock, in thousandths.
     pub edges: &'static [i64],
     /// How many coordinators there are.

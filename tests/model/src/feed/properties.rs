@@ -1,6 +1,6 @@
 //! What must hold in every state, and what must be reachable.
 //!
-//! - **G1** Postgres never has two current sessions of the user.
+//! - **G1** Postgres never has more current sessions of the user than are allowed: one, and in one world two.
 //! - **G2** No edge accepts a session, or a role, later than the bound after its end became visible: from memory, or by
 //!   what a coordinator said.
 //! - **G3** A strict route is never decided from memory; what a coordinator said of a session that had ended before it
@@ -19,7 +19,9 @@ use super::world::{Budget, Proof, World};
 #[must_use]
 pub fn always() -> Vec<Property<Feed>> {
     vec![
-        Property::always("G1", |_, world: &World| world.db.rows.sessions.len() <= 1),
+        Property::always("G1", |feed: &Feed, world: &World| {
+            world.db.rows.sessions.len() <= feed.scenario.sessions_per_user as usize
+        }),
         Property::always("G2", bounded),
         Property::always("G3", strict),
         Property::always("G5", |_, world: &World| {
@@ -109,8 +111,7 @@ fn checked(feed: &Feed, world: &World, wanted: impl Fn(&Check, &Decision) -> boo
 
 /// Nothing that this passage rests on has ended longer ago than the bound.
 fn fresh(feed: &Feed, world: &World, proof: &Proof, passage: &Passage) -> bool {
-    let forgotten = world.once_lost.contains(&proof.session) && world.now_ms() >= world.lost_until_ms;
-    let gone_ms = world.gone_ms.get(&proof.session).filter(|_| !forgotten);
+    let gone_ms = world.gone_ms.get(&proof.session);
     let session = gone_ms.is_none_or(|gone_ms| !world.past_bound(feed, *gone_ms));
     let admin = passage.identity.as_ref().is_some_and(|identity| !identity.roles.is_empty());
     let role = world.demoted_ms.is_none_or(|demoted_ms| !world.past_bound(feed, demoted_ms));

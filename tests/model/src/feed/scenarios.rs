@@ -9,6 +9,7 @@ const PLAIN: Scenario = Scenario {
     horizon: 2,
     bound_ms: 9_900,
     proof_ticks: 2,
+    sessions_per_user: 1,
     edges: &[1_000],
     coordinators: 1,
     budget: &[],
@@ -75,6 +76,29 @@ pub const fn failover(lossy: bool) -> Scenario {
         budget: &[(Login, 2), (Failover, 1), (Read, 2), (Ask, 1)],
         lossy,
         reached: &["an edge follows into a new epoch"],
+        ..PLAIN
+    }
+}
+
+/// What a lossy failover lost is revoked with the next login, for as long as its proof lives; entries are pruned.
+#[must_use]
+pub const fn lost() -> Scenario {
+    Scenario {
+        budget: &[(Login, 2), (Failover, 1), (Read, 1), (Ask, 1)],
+        lossy: true,
+        reached: &["an edge follows into a new epoch"],
+        ..PLAIN
+    }
+}
+
+/// Two sessions at once, which end one after the other, the newer one first; entries are pruned.
+#[must_use]
+pub const fn two_sessions() -> Scenario {
+    Scenario {
+        horizon: 3,
+        sessions_per_user: 2,
+        budget: &[(Login, 1), (Logout, 2), (Read, 1), (Ask, 1)],
+        reached: &["Allow, from memory", "Renew"],
         ..PLAIN
     }
 }

@@ -236,8 +236,6 @@ impl World {
             self.demoted_ms = Some(now_ms);
         }
         if rows.revision > before.revision && !self.lost.is_empty() {
-            self.lost_until_ms = rows.needed_until_ms;
-            self.once_lost.extend(&self.lost);
             self.gone_ms.extend(self.lost.drain(..).map(|id| (id, now_ms)));
         }
         if let Some((id, until_ms)) = open.proof {

@@ -83,12 +83,8 @@ pub struct World {
     pub proofs: Vec<Proof>,
     /// When each session stopped being current, visibly.
     pub gone_ms: BTreeMap<u8, u64>,
-    /// Sessions that a failover lost: gone at the next raise, for as long as its entry is needed.
+    /// Sessions that a failover lost: gone at the next raise.
     pub lost: Vec<u8>,
-    /// Those of which that is over.
-    pub once_lost: Vec<u8>,
-    /// Until when the raise that ended lost sessions is needed (see the limit in the module's header).
-    pub lost_until_ms: u64,
     /// When the role was taken away, visibly.
     pub demoted_ms: Option<u64>,
     spent: [u8; BUDGETS],
@@ -107,8 +103,6 @@ impl World {
             proofs: vec![],
             gone_ms: BTreeMap::new(),
             lost: vec![],
-            once_lost: vec![],
-            lost_until_ms: 0,
             demoted_ms: None,
             spent: [0; BUDGETS],
             db,
