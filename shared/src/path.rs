@@ -26,7 +26,7 @@ pub enum PathError {
     /// `//`.
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// `.` or `..`, encoded or not.
+    /// `.` or `..`, encoded or not, or another segment of nothing but dots and spaces.
     #[error("the path has a dot segment")]
     DotSegment,
     /// `;`, encoded or not.
@@ -64,7 +64,9 @@ pub fn check(raw: &str) -> Result<Cow<'_, str>, PathError> {
     if decoded.contains("//") {
         return Err(PathError::EmptySegment);
     }
-    if decoded.split('/').any(|segment| segment == "." || segment == "..") {
+    // Some systems drop dots and spaces at a segment's end, so what is nothing else is `.` or `..` to them (`..%20`, `...`).
+    let dots = |segment: &str| !segment.is_empty() && segment.trim_end_matches(['.', ' ']).is_empty();
+    if decoded.split('/').any(dots) {
         return Err(PathError::DotSegment);
     }
     Ok(decoded)
@@ -133,6 +135,9 @@ mod tests {
             ("/a/..", DotSegment),
             ("/%2e%2E/a", DotSegment),
             ("/a/.%2e/b", DotSegment),
+            ("/a/..%20/b", DotSegment),
+            ("/a/...", DotSegment),
+            ("/%20/a", DotSegment),
             ("/a;b", Parameter),
             ("/a%3Bb", Parameter),
             ("/public;/admin", Parameter),
