@@ -14,6 +14,7 @@ pub mod command;
 pub mod console;
 pub mod dev;
 pub mod endpoints;
+pub mod fuzz;
 pub mod node;
 pub mod parts;
 pub mod paths;

@@ -42,6 +42,8 @@ pub enum Suite {
     Postgres,
     /// Models and simulations, and whatever else is in `tests/`.
     Model,
+    /// Hostile input: every decoder on its corpus and mutations of it, and a million forged cookies.
+    Hostile,
     /// Clusters of real parts, and what breaks in them.
     E2e,
     /// Chromium.
@@ -96,6 +98,7 @@ fn one(suite: Suite, environment: &mut Environment) -> Result<Count> {
             count += environment.model()?;
             Ok(count)
         }
+        Suite::Hostile => environment.hostile(),
         Suite::E2e => environment.end_to_end(),
         Suite::Browser => browser::run(environment),
         Suite::Deploy => deploy::run(),
