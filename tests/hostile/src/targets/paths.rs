@@ -111,11 +111,22 @@ pub fn return_to(bytes: &[u8]) -> bool {
 pub fn policy_seeds() -> Vec<Vec<u8>> {
     let policy = r#"{"routes":[{"path":"/**","access":"public"},{"path":"/a/*","access":"session","max_staleness_ms":0},
         {"path":"/a/b","access":{"roles":["x"]},"methods":["GET","POST"]},{"path":"/a/b","access":"session","methods":["PUT"]},
-        {"path":"/a","access":"session"},{"path":"/*/b/**","access":{"roles":["y"]}}]}"#;
-    ["GET /a/b", "HEAD /a/b/", "DELETE /a/b", "POST /z", "GET /c/b/d/e", "TRACE /a", "PUT /%61/b", "OPTIONS /"]
-        .iter()
-        .map(|line| format!("{line}\n{policy}").into_bytes())
-        .collect()
+        {"path":"/a","access":"session"},{"path":"/*/b/**","access":{"roles":["y"]}},{"path":"/c/**","access":"public"}]}"#;
+    [
+        "GET /a/b",
+        "HEAD /a/b/",
+        "DELETE /a/b",
+        "POST /z",
+        "GET /d/b/d/e",
+        "GET /c/b/d/e",
+        "GET /c",
+        "TRACE /a",
+        "PUT /%61/b",
+        "OPTIONS /",
+    ]
+    .iter()
+    .map(|line| format!("{line}\n{policy}").into_bytes())
+    .collect()
 }
 
 /// A policy against a matcher that is written as its documentation is: slowly, route by route.
