@@ -24,21 +24,23 @@ fn hide(what: &str, head: &str, body: &str) {
     let request = format!("{head}\r\nHost: site.test\r\n{body}").replace("HIDDEN", HIDDEN);
     let answer = raw::exchange(edge, request.as_bytes(), PATIENCE);
     let statuses: Vec<u16> = raw::statuses(&answer).into_iter().filter(|status| *status != 100).collect();
-    for arrived in site.take() {
-        assert!(!arrived.line.contains("/admin"), "{what}: the hidden request reached the site ({statuses:?})");
-        assert!(
-            !arrived.headers.iter().any(|line| line.contains("forged") || line.contains("X-Hidden")),
-            "{what}: its headers reached the site"
-        );
-    }
+    let mut arrived = site.take();
     for (n, status) in statuses.iter().enumerate().skip(1) {
         // What follows may be a request of its own, and is then decided about as one.
         assert!(matches!(status, 400 | 401 | 501), "{what}: answer {n} is {status}");
     }
     let next = http::send(edge, &Request::get("/assets/next")).unwrap();
     assert_eq!((next.status, next.text().as_str()), (200, "ok"), "{what}: the next visitor");
-    let lines: Vec<String> = site.take().into_iter().map(|arrived| arrived.line).collect();
-    assert_eq!(lines, ["GET /assets/next HTTP/1.1"], "{what}: the next visitor's request");
+    // What was hidden may come late on a busy machine; the next visitor's request is there once, and is theirs.
+    arrived.extend(site.take());
+    for one in &arrived {
+        assert!(!one.line.contains("/admin"), "{what}: the hidden request reached the site ({statuses:?})");
+        let hidden = |line: &&String| line.contains("forged") || line.contains("X-Hidden");
+        assert_eq!(one.headers.iter().find(hidden), None, "{what}: its headers reached the site");
+    }
+    let theirs: Vec<&str> =
+        arrived.iter().map(|one| one.line.as_str()).filter(|line| line.contains("/assets/next")).collect();
+    assert_eq!(theirs, ["GET /assets/next HTTP/1.1"], "{what}: the next visitor's request");
 }
 
 #[test]
