@@ -21,6 +21,8 @@ mod clock;
 pub mod config;
 mod coordinator;
 mod csrf;
+#[doc(hidden)]
+pub mod decoders;
 mod doors;
 #[cfg(feature = "fault-injection")]
 mod fault;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{command, console, dev, suites, wasm};
+use crate::{command, console, dev, fuzz, suites, wasm};
 
 /// Builds, runs and tests Edgekeep.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Simulate(Simulate),
     /// Build the edge worker into target/worker (for wrangler and workerd alike).
     Build,
+    /// Run one decoder under a coverage-guided fuzzer (targets: tests/hostile).
+    Fuzz(Fuzz),
     /// Write the offline data of the coordinator's SQL queries anew, against a freshly migrated database.
     Sqlx,
 }
@@ -95,6 +97,19 @@ pub struct Simulate {
     pub more: Vec<String>,
 }
 
+/// Options of `cargo xtask fuzz`.
+#[derive(Args, Debug, Clone)]
+pub struct Fuzz {
+    /// A target's name, as its folder in tests/hostile/corpus.
+    pub target: String,
+    /// For how long.
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    pub seconds: u32,
+    /// Add what reaches more code to the committed corpus, minimised.
+    #[arg(long)]
+    pub keep: bool,
+}
+
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -106,6 +121,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Simulate(options) => simulate(&options),
+        Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Sqlx => suites::sqlx::write().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -44,6 +44,8 @@ pub enum Suite {
     Model,
     /// A fixed budget of seeds of the simulation, and of broken worlds.
     Simulation,
+    /// Hostile input: every decoder on its corpus and mutations of it, and a million forged cookies.
+    Hostile,
     /// Clusters of real parts, and what breaks in them.
     E2e,
     /// Chromium.
@@ -57,7 +59,10 @@ pub enum Suite {
 impl Suite {
     /// `--only` picks among its tests; the other suites always run whole.
     fn can_filter(self) -> bool {
-        matches!(self, Self::Unit | Self::Postgres | Self::Model | Self::E2e | Self::Browser)
+        matches!(
+            self,
+            Self::Unit | Self::Postgres | Self::Model | Self::Simulation | Self::Hostile | Self::E2e | Self::Browser
+        )
     }
 }
 
@@ -116,6 +121,7 @@ fn one(suite: Suite, environment: &mut Environment) -> Result<Count> {
             Ok(count)
         }
         Suite::Simulation => environment.package("edgekeep-simulation"),
+        Suite::Hostile => environment.package("edgekeep-hostile"),
         Suite::E2e => environment.end_to_end(),
         Suite::Browser => browser::run(environment),
         Suite::Deploy => deploy::run(),
