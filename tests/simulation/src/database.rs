@@ -9,6 +9,7 @@ use edgekeep_shared::position::Position;
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::renewal::{Lifetimes, Renewal, SessionTimes, is_expired};
 use edgekeep_shared::revision::Revision;
+use edgekeep_shared::revocation::{FeedRow, Reach};
 use edgekeep_shared::source::Row;
 use edgekeep_shared::takeover::{Placement, SlotUse, Takeover, place};
 use edgekeep_shared::token::Claims;
@@ -124,6 +125,13 @@ const fn scattered(number: u64) -> u64 {
     x ^ (x >> 32)
 }
 
+/// What a transaction carries with it.
+struct Moment {
+    xid: u64,
+    now_ms: u64,
+    sabotage: Option<Sabotage>,
+}
+
 impl Database {
     /// Without sessions.
     #[must_use]
@@ -184,8 +192,9 @@ impl Database {
         let xid = self.new_xid();
         let rows = self.rows[user as usize].clone();
         let mut open = Open { user, rows, ended: vec![], attempt: None, done: Done::Changed };
+        let moment = Moment { xid, now_ms, sabotage };
         let end = |open: &mut Open, ids: &[SessionId], reason: Reason| {
-            self.end(open, xid, ids, reason, lives, now_ms, sabotage);
+            self.end(open, ids, reason, Reach::Named, &moment);
         };
         match change {
             Change::Login { key, presented } => {
@@ -224,15 +233,15 @@ impl Database {
             Change::LogoutEverywhere | Change::Disable(true) => {
                 let all: Vec<SessionId> = open.rows.sessions.iter().map(|session| session.id).collect();
                 let reason = if matches!(change, Change::Disable(_)) { Reason::Disabled } else { Reason::SignedOut };
-                end(&mut open, &all, reason);
+                self.end(&mut open, &all, reason, Reach::Every, &moment);
                 open.rows.disabled |= matches!(change, Change::Disable(_));
             }
             Change::Disable(false) => open.rows.disabled = false,
             Change::Role(admin) => {
                 if open.rows.admin != *admin {
                     open.rows.admin = *admin;
-                    let until = open.rows.sessions.iter().map(|session| session.times.proof_until_ms).max();
-                    self.raise(&mut open.rows, xid, until.unwrap_or(0), lives, now_ms, sabotage);
+                    let times: Vec<SessionTimes> = open.rows.sessions.iter().map(|session| session.times).collect();
+                    self.revoke(&mut open.rows, Reach::Every, &times, &moment);
                 }
             }
             Change::Renew(claims) => self.renew(&mut open, claims, lives, now_ms, sabotage),
@@ -287,52 +296,28 @@ impl Database {
         };
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn end(
-        &self,
-        open: &mut Open,
-        xid: u64,
-        ids: &[SessionId],
-        reason: Reason,
-        lives: &Lifetimes,
-        now_ms: u64,
-        sabotage: Option<Sabotage>,
-    ) {
+    fn end(&self, open: &mut Open, ids: &[SessionId], reason: Reason, reach: Reach, moment: &Moment) {
         let (ending, staying): (Vec<_>, Vec<_>) =
             open.rows.sessions.iter().copied().partition(|session| ids.contains(&session.id));
-        if ending.is_empty() {
-            return;
-        }
         open.rows.sessions = staying;
         for session in &ending {
-            let expired = is_expired(&session.times, now_ms);
+            let expired = is_expired(&session.times, moment.now_ms);
             open.ended.push((session.id, if expired { Reason::Expired } else { reason }));
         }
-        let until_ms = ending.iter().map(|session| session.times.proof_until_ms).max().unwrap_or(0);
-        if until_ms <= now_ms && ending.iter().all(|session| is_expired(&session.times, now_ms)) {
-            return;
-        }
-        self.raise(&mut open.rows, xid, until_ms, lives, now_ms, sabotage);
+        let times: Vec<SessionTimes> = ending.iter().map(|session| session.times).collect();
+        self.revoke(&mut open.rows, reach, &times, moment);
     }
 
-    fn raise(
-        &self,
-        rows: &mut Rows,
-        xid: u64,
-        needed_until_ms: u64,
-        lives: &Lifetimes,
-        now_ms: u64,
-        sabotage: Option<Sabotage>,
-    ) {
-        // The first raise in an epoch covers sessions that a failover may have lost.
-        let lost = if rows.revision.epoch() < self.epoch { now_ms + lives.proof_life_ms } else { 0 };
-        let needed_until_ms = needed_until_ms.max(lost);
-        rows.revision = Revision::base(rows.revision, self.epoch).raised();
-        rows.feed_xid = xid;
-        rows.needed_until_ms = match sabotage {
-            Some(Sabotage::NeededUntilOverwritten) => needed_until_ms,
-            _ => rows.needed_until_ms.max(needed_until_ms),
-        };
+    fn revoke(&self, rows: &mut Rows, reach: Reach, sessions: &[SessionTimes], moment: &Moment) {
+        let before = FeedRow { revision: rows.revision, needed_until_ms: rows.needed_until_ms };
+        let Some(mut raised) = before.revoke(self.epoch, reach, sessions, moment.now_ms) else { return };
+        if moment.sabotage == Some(Sabotage::NeededUntilOverwritten) {
+            let fresh = FeedRow { needed_until_ms: 0, ..before };
+            raised = fresh.revoke(self.epoch, reach, sessions, moment.now_ms).unwrap_or(raised);
+        }
+        rows.revision = raised.revision;
+        rows.needed_until_ms = raised.needed_until_ms;
+        rows.feed_xid = moment.xid;
     }
 
     /// Commits; `None` if the transaction is gone.
