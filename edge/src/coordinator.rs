@@ -4,6 +4,8 @@
 
 use edgekeep_shared::identity;
 use edgekeep_shared::problem::{Code, Problem};
+pub use edgekeep_shared::retry::Effort;
+use edgekeep_shared::retry::{Next, Retry, back_off_ms};
 use js_sys::{ArrayBuffer, Uint8Array};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,32 +15,6 @@ use web_sys::{Headers, RequestInit, RequestRedirect, Response};
 
 use crate::config::Config;
 use crate::{clock, js, state};
-
-/// How long and how often to try.
-#[derive(Clone, Copy, Debug)]
-pub struct Effort {
-    /// One attempt is given up after so long.
-    pub attempt_ms: u32,
-    /// All of them together.
-    pub total_ms: u32,
-}
-
-impl Effort {
-    /// For what a request waits for in line: checks, keys.
-    pub const INLINE: Self = Self { attempt_ms: 1_000, total_ms: 1_500 };
-    /// For operations that hash a password or that a person waits for: the coordinator's queue has a deadline of its own.
-    pub const OPERATION: Self = Self { attempt_ms: 8_000, total_ms: 10_000 };
-
-    /// With room for an answer that is held back on purpose (`Prefer: wait`).
-    #[must_use]
-    pub const fn plus_s(self, wait_s: Option<u32>) -> Self {
-        let wait_ms = match wait_s {
-            Some(seconds) => seconds.saturating_mul(1_000),
-            None => 0,
-        };
-        Self { attempt_ms: self.attempt_ms.saturating_add(wait_ms), total_ms: self.total_ms.saturating_add(wait_ms) }
-    }
-}
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
@@ -125,52 +101,28 @@ async fn call(
     request_id: &str,
     effort: Effort,
 ) -> Result<Response, CallError> {
-    let started_ms = clock::now_ms();
     let count = config.coordinators.len();
+    let mut retry = Retry::new(effort, count, clock::now_ms());
     let mut last = CallError::Unknown;
-    for turn in 0_u32.. {
+    while let Some(timeout_ms) = retry.attempt_ms(clock::now_ms()) {
         let index = state::with(|state| state.coordinator(count));
-        let left_ms = effort.total_ms.saturating_sub(clock::since_ms(started_ms));
-        // Less than this is no attempt; and a clock that ran backwards must not keep us here.
-        if left_ms < 50 || turn >= 64 {
-            break;
-        }
         let Some(base) = config.coordinators.get(index) else { break };
-        let timeout_ms = effort.attempt_ms.min(left_ms);
-        match attempt(config, base, path, body, request_id, timeout_ms).await {
+        let refused = match attempt(config, base, path, body, request_id, timeout_ms).await {
             Attempt::Answer(response) => return Ok(response),
-            Attempt::Problem(problem) => match problem.code {
-                // It is being worked on: wait for its outcome.
-                Code::LoginInFlight => last = CallError::Refused(Box::new(problem)),
-                // This one cannot tell, or has no room: another one may.
-                Code::Unavailable => {
-                    state::with(|state| state.coordinator_failed(index, count));
-                    last = CallError::Refused(Box::new(problem));
-                }
-                Code::Overloaded if (turn as usize) + 1 < count => {
-                    state::with(|state| state.coordinator_failed(index, count));
-                    last = CallError::Refused(Box::new(problem));
-                }
-                _ => return Err(CallError::Refused(Box::new(problem))),
-            },
-            Attempt::Lost => {
-                state::with(|state| state.coordinator_failed(index, count));
-                last = CallError::Unknown;
-            }
+            Attempt::Problem(problem) => Some(Box::new(problem)),
+            Attempt::Lost => None,
+        };
+        let next = retry.failed(refused.as_ref().map(|problem| problem.code));
+        last = refused.map_or(CallError::Unknown, CallError::Refused);
+        let Next::Again { elsewhere, pause } = next else { break };
+        if elsewhere {
+            state::with(|state| state.coordinator_failed(index, count));
         }
-        // A pause only after every coordinator has been tried.
-        if (turn as usize + 1).is_multiple_of(count) {
-            js::sleep(back_off_ms(turn / count as u32, js::random::<1>()[0])).await;
+        if let Some(round) = pause {
+            js::sleep(back_off_ms(round, js::random::<1>()[0])).await;
         }
     }
     Err(last)
-}
-
-/// 100 ms, doubled up to 1.6 s, of which up to a half is taken away at random.
-#[must_use]
-pub fn back_off_ms(round: u32, random: u8) -> u32 {
-    let full = 100 << round.min(4);
-    full - full * u32::from(random) / 512
 }
 
 async fn attempt(
@@ -214,26 +166,4 @@ fn request_init(config: &Config, body: &Body<'_>, request_id: &str) -> Option<Re
     }
     init.set_headers_headers(&headers);
     Some(init)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn back_off_grows_and_jitter_only_shortens() {
-        assert_eq!(back_off_ms(0, 0), 100);
-        assert_eq!(back_off_ms(3, 0), 800);
-        assert_eq!(back_off_ms(99, 0), 1_600);
-        for random in 0..=u8::MAX {
-            assert!((800..=1_600).contains(&back_off_ms(9, random)));
-        }
-    }
-
-    #[test]
-    fn waiting_on_purpose_gets_its_own_time() {
-        let effort = Effort::OPERATION.plus_s(Some(10));
-        assert_eq!((effort.attempt_ms, effort.total_ms), (18_000, 20_000));
-        assert_eq!(Effort::OPERATION.plus_s(None).total_ms, 10_000);
-    }
 }

@@ -236,10 +236,11 @@ impl<'de> Deserialize<'de> for JsonFields {
 }
 
 fn read_json(body: &[u8]) -> Result<Fields, Problem> {
+    // All of it is text first: serde looks at no character of a value that nobody asked for.
+    let fields = core::str::from_utf8(body).ok().and_then(|text| serde_json::from_str::<JsonFields>(text).ok());
     // What serde says could quote the body, so it is not passed on.
-    serde_json::from_slice::<JsonFields>(body)
-        .map(|fields| Fields(fields.0))
-        .map_err(|_| invalid("The body is not a JSON object in which every field is given once."))
+    let fields = fields.ok_or_else(|| invalid("The body is not a JSON object in which every field is given once."))?;
+    Ok(Fields(fields.0))
 }
 
 #[cfg(test)]
@@ -282,6 +283,8 @@ mod tests {
         ] {
             assert_eq!(json(bad).map_err(|problem| problem.code), Err(Code::InvalidRequest), "{bad}");
         }
+        let not_text = Fields::read(BodyKind::Json, b"{\"a\":\"1\",\"b\":{\"c\":\"\xb5\"}}");
+        assert_eq!(not_text.map_err(|problem| problem.code), Err(Code::InvalidRequest));
     }
 
     #[test]

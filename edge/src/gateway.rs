@@ -91,7 +91,8 @@ fn strip(headers: &Headers) -> Result<(), JsFailure> {
 
 /// The header does not reach the origin: what could be taken for our identity headers, what makes an origin see
 /// another method or path, and `Connection`, by which a client could have the next hop drop headers of ours.
-fn must_go(name: &str) -> bool {
+#[must_use]
+pub fn must_go(name: &str) -> bool {
     // A cheap look first: hardly any header begins like this.
     matches!(name.as_bytes().first(), Some(b'e' | b'E' | b'x' | b'X' | b'c' | b'C'))
         && (identity::is_stripped(name) || name.eq_ignore_ascii_case("connection"))
@@ -212,7 +213,8 @@ fn strip_set_cookies(headers: &Headers) -> Result<(), JsFailure> {
 }
 
 /// The `Set-Cookie` value is about a cookie of ours, or one that could be taken for it.
-fn sets_ours(set_cookie: &str) -> bool {
+#[must_use]
+pub fn sets_ours(set_cookie: &str) -> bool {
     let pair = set_cookie.split(';').next().unwrap_or_default();
     let name = pair.split_once('=').map_or(pair, |(name, _)| name);
     cookie::looks_like_ours(name)

@@ -21,6 +21,8 @@ mod clock;
 pub mod config;
 mod coordinator;
 mod csrf;
+#[doc(hidden)]
+pub mod decoders;
 mod doors;
 #[cfg(feature = "fault-injection")]
 mod fault;
@@ -34,7 +36,6 @@ mod headers;
 mod incoming;
 pub mod js;
 mod keys;
-mod limit;
 mod negotiate;
 mod pages;
 mod refuse;

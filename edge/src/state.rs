@@ -4,20 +4,18 @@
 //! All of it is reached through [`with`], whose closure cannot await: no borrow ever crosses a suspension.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
-use edgekeep_shared::ids::SessionId;
+use edgekeep_shared::follow::Running;
+use edgekeep_shared::inquiry::{Ended, Memory};
 use edgekeep_shared::lease::EdgeMs;
-use edgekeep_shared::problem::Reason;
+use edgekeep_shared::retry::{Breaker, Bucket, Preferred};
 use edgekeep_shared::view::View;
 
 use crate::assertion::Recent;
 use crate::config::Config;
 use crate::flight::Flight;
 use crate::keys::Keys;
-use crate::limit::{Breaker, Bucket};
 
 /// The isolate's memory.
 #[derive(Default)]
@@ -35,7 +33,7 @@ pub struct State {
     /// Assertions made lately.
     pub assertions: Recent,
     /// The held poll that is under way.
-    pub chain: Chain,
+    pub chain: Running,
     /// When a session was last presented, edge time.
     pub last_use_ms: EdgeMs,
     /// The in-line refresh that is under way.
@@ -47,52 +45,10 @@ pub struct State {
     /// Questions about cookies with unknown keys, which anybody can make up.
     pub unknown_keys: Bucket,
     /// The coordinator that answered last.
-    coordinator: Option<usize>,
-    last_id: u32,
+    preferred: Preferred,
+    pub(crate) last_id: u32,
     /// Random, so that the request ids of two isolates differ.
     id_prefix: Option<u64>,
-}
-
-/// The chain of held polls (design 2.2), guarded by a deadline.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Chain {
-    /// The chain that may go on; an older one ends when it notices.
-    pub id: u32,
-    /// Past this a new chain is started, whatever became of the old one.
-    pub until_ms: EdgeMs,
-}
-
-/// Sessions that the coordinator has said to be over. Session ids are never reused and an ended session never
-/// comes back (G5), so this stays true; it only saves asking again.
-#[derive(Debug, Default)]
-pub struct Ended {
-    reasons: HashMap<SessionId, Reason>,
-    order: VecDeque<SessionId>,
-}
-
-/// The most ended sessions that are remembered.
-const MAX_ENDED: usize = 4_096;
-
-impl Ended {
-    /// Why this session is over, if that is remembered.
-    #[must_use]
-    pub fn reason(&self, session_id: SessionId) -> Option<Reason> {
-        self.reasons.get(&session_id).copied()
-    }
-
-    /// Remembers it. The first reason stays.
-    pub fn remember(&mut self, session_id: SessionId, reason: Reason) {
-        if self.reasons.contains_key(&session_id) {
-            return;
-        }
-        if self.order.len() == MAX_ENDED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.reasons.remove(&oldest);
-        }
-        self.order.push_back(session_id);
-        self.reasons.insert(session_id, reason);
-    }
 }
 
 thread_local! {
@@ -111,24 +67,31 @@ impl State {
         self.keys.as_ref().map_or(0, |keys| keys.ring.version())
     }
 
-    /// The coordinator to ask: the one that answered last; at first any, so that isolates spread over them.
-    #[must_use]
-    pub fn coordinator(&mut self, count: usize) -> usize {
-        let random = || usize::from(crate::js::random::<1>()[0]);
-        *self.coordinator.get_or_insert_with(random) % count.max(1)
-    }
-
-    /// That one did not answer, or not well: go on to the next, unless somebody has already.
-    pub fn coordinator_failed(&mut self, index: usize, count: usize) {
-        if self.coordinator(count) == index {
-            self.coordinator = Some((index + 1) % count.max(1));
+    /// What a look at a request depends on.
+    pub fn memory(&mut self) -> Memory<'_> {
+        Memory {
+            view: &mut self.view,
+            keys: self.keys.as_ref().map(|keys| (&keys.ring, keys.site)),
+            ended: &mut self.ended,
+            breaker: &mut self.breaker,
+            unknown_keys: &mut self.unknown_keys,
         }
     }
 
+    /// The coordinator to ask.
+    #[must_use]
+    pub fn coordinator(&mut self, count: usize) -> usize {
+        self.preferred.index(count, || crate::js::random::<1>()[0])
+    }
+
+    /// That one did not answer, or not well.
+    pub fn coordinator_failed(&mut self, index: usize, count: usize) {
+        self.preferred.failed(index, count);
+    }
+
     /// A number that was not given out before (within four billion).
-    pub fn next_id(&mut self) -> u32 {
-        self.last_id = self.last_id.wrapping_add(1);
-        self.last_id
+    pub const fn next_id(&mut self) -> u32 {
+        next_id(&mut self.last_id)
     }
 
     /// An id for a request: cheap, and unlike those of other isolates.
@@ -139,22 +102,8 @@ impl State {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ended_sessions_are_remembered_within_bounds() {
-        let mut ended = Ended::default();
-        let id = |n: usize| SessionId((n as u128).to_be_bytes());
-        ended.remember(id(0), Reason::SignedInElsewhere);
-        ended.remember(id(0), Reason::Expired);
-        assert_eq!(ended.reason(id(0)), Some(Reason::SignedInElsewhere));
-        for n in 1..=MAX_ENDED {
-            ended.remember(id(n), Reason::SignedOut);
-        }
-        assert_eq!(ended.reason(id(0)), None);
-        assert_eq!(ended.reason(id(MAX_ENDED)), Some(Reason::SignedOut));
-        assert_eq!(ended.reasons.len(), MAX_ENDED);
-    }
+/// The same, for who has borrowed other parts of the state.
+pub const fn next_id(last_id: &mut u32) -> u32 {
+    *last_id = last_id.wrapping_add(1);
+    *last_id
 }

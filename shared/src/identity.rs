@@ -20,14 +20,20 @@ pub const ASSERTION: &str = "Edgekeep-Assertion";
 pub const REQUEST_ID: &str = "Edgekeep-Request-Id";
 
 /// Headers by which a client could make an origin see another method or path than the gate decided on.
-const OVERRIDES: [&str; 7] = [
+const OVERRIDES: [&str; 13] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
+    "x-original-method",
+    "x-forwarded-method",
     "x-original-url",
     "x-rewrite-url",
+    "x-override-url",
     "x-original-uri",
     "x-forwarded-uri",
+    "x-forwarded-path",
+    "x-http-path-override",
+    "x-envoy-original-path",
 ];
 
 /// The header must not pass from a client to the origin.
@@ -74,6 +80,8 @@ mod tests {
             "X-HTTP-Method-Override",
             "x_original_url",
             "X-Rewrite-Url",
+            "X-Original-Method",
+            "X-Envoy-Original-Path",
         ] {
             assert!(is_stripped(name), "{name}");
         }

@@ -189,9 +189,24 @@ mod tests {
     }
 
     #[test]
+    fn a_denial_says_how_long_is_left() {
+        let locked = SubjectState { lock: Lock::Until(150), ..SubjectState::default() };
+        assert_eq!(POLICY.reserve(locked, count(3, 0), 4, 60), Reservation::Locked(locked, Some(90)));
+        assert_eq!(POLICY.reserve(locked, count(3, 0), 4, 149), Reservation::Locked(locked, Some(1)));
+        let new_run = SubjectState { window_from_seq: 4, ..SubjectState::default() };
+        assert_eq!(POLICY.reserve(locked, count(3, 0), 4, 150), Reservation::Reserve(new_run));
+        let full = POLICY.reserve(SubjectState::default(), count(3, 0), 4, 60);
+        assert!(
+            matches!(full, Reservation::Locked(SubjectState { lock: Lock::Until(160), .. }, Some(100))),
+            "{full:?}"
+        );
+    }
+
+    #[test]
     fn a_success_clears_only_what_was_reserved_before_it() {
         let state = SubjectState { window_from_seq: 4, runs: 2, failures_before: 6, lock: Lock::Open };
         assert_eq!(state.after_success(6), SubjectState { window_from_seq: 7, ..SubjectState::default() });
+        assert_eq!(state.after_success(4), SubjectState { window_from_seq: 5, ..SubjectState::default() });
         let locked = SubjectState { lock: Lock::Until(50), ..state };
         assert_eq!(locked.after_success(3).lock, Lock::Until(50));
         assert_eq!(locked.after_success(3).window_from_seq, 4);

@@ -26,7 +26,7 @@ pub enum PathError {
     /// `//`.
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// `.` or `..`, encoded or not.
+    /// `.` or `..`, encoded or not, or another segment of nothing but dots and spaces.
     #[error("the path has a dot segment")]
     DotSegment,
     /// `;`, encoded or not.
@@ -64,7 +64,9 @@ pub fn check(raw: &str) -> Result<Cow<'_, str>, PathError> {
     if decoded.contains("//") {
         return Err(PathError::EmptySegment);
     }
-    if decoded.split('/').any(|segment| segment == "." || segment == "..") {
+    // Some systems drop dots and spaces at a segment's end, so what is nothing else is `.` or `..` to them (`..%20`, `...`).
+    let dots = |segment: &str| !segment.is_empty() && segment.trim_end_matches(['.', ' ']).is_empty();
+    if decoded.split('/').any(dots) {
         return Err(PathError::DotSegment);
     }
     Ok(decoded)
@@ -82,12 +84,16 @@ fn decode(bytes: &[u8]) -> Result<String, PathError> {
         }
         let (Some(high), Some(low)) = (digit(at + 1), digit(at + 2)) else { return Err(PathError::Encoding) };
         let byte = high << 4 | low;
-        let encoded_twice = byte == b'%' && digit(at + 3).is_some() && digit(at + 4).is_some();
-        if byte == b'/' || byte == b'\\' || encoded_twice {
+        if byte == b'/' || byte == b'\\' {
             return Err(PathError::Ambiguous);
         }
         decoded.push(byte);
         at += 3;
+    }
+    // Looked for in what was decoded: the digits of an inner escape may have been escaped themselves (`%25%32%66`).
+    let escape = |part: &[u8]| part[0] == b'%' && part[1].is_ascii_hexdigit() && part[2].is_ascii_hexdigit();
+    if decoded.windows(3).any(escape) {
+        return Err(PathError::Ambiguous);
     }
     String::from_utf8(decoded).map_err(|_| PathError::Encoding)
 }
@@ -118,6 +124,10 @@ mod tests {
             ("/a\\b", Ambiguous),
             ("/%252e", Ambiguous),
             ("/%2561dmin", Ambiguous),
+            ("/a%25%32%66b", Ambiguous),
+            ("/a%252%66b", Ambiguous),
+            ("/a%25%32fb", Ambiguous),
+            ("/assets/%25%32%65%25%32%65", Ambiguous),
             ("//a", EmptySegment),
             ("/a//b", EmptySegment),
             ("/a//", EmptySegment),
@@ -125,6 +135,9 @@ mod tests {
             ("/a/..", DotSegment),
             ("/%2e%2E/a", DotSegment),
             ("/a/.%2e/b", DotSegment),
+            ("/a/..%20/b", DotSegment),
+            ("/a/...", DotSegment),
+            ("/%20/a", DotSegment),
             ("/a;b", Parameter),
             ("/a%3Bb", Parameter),
             ("/public;/admin", Parameter),

@@ -90,6 +90,24 @@ fn a_due_proof_is_renewed_and_an_expired_one_refused() {
 }
 
 #[test]
+fn a_strict_route_refuses_an_expired_proof_without_asking() {
+    let view = view(E0, &[]);
+    let expired = Claims { renew_after_ms: T0_MS + 1_000, expires_at_ms: T0_MS + 1_000, ..claims() };
+    let refused = Decision::Deny(Denial::NoSession(Reason::Expired));
+    assert_eq!(by_memory(&expired, &STRICT, &view, E0 + 1_100), refused);
+}
+
+#[test]
+fn a_routes_own_bound_binds_what_the_coordinator_said() {
+    let view = view(E0, &[]);
+    let shorter = RoutePolicy { max_staleness_ms: Some(1_000), ..RoutePolicy::SESSION };
+    let verdict = current(&view, E0, 7);
+    let asked = |now_ms| ask(&proof(&claims(), &ring(false)), &shorter, &view, now_ms, Some(&verdict));
+    assert_eq!(allowed(&asked(E0 + 979)), Some(How::Coordinator));
+    assert_eq!(asked(E0 + 980), Decision::AskCoordinator);
+}
+
+#[test]
 fn a_proof_older_than_what_was_pruned_asks_first() {
     let view = view(E0, &[]);
     let old = Claims { renew_after_ms: view.pruned_to_ms(), ..claims() };
@@ -218,6 +236,12 @@ fn roles_and_recent_authentication() {
     assert!(allowed(&by_memory(&claims(), &recent, &view, E0 + 1_900)).is_some());
     let too_old = by_memory(&claims(), &recent, &view, E0 + 2_100);
     assert_eq!(too_old, Decision::Deny(Denial::ReauthenticationRequired));
+    // To the millisecond, by coordinator time.
+    for (read_at_ms, passes) in [(T0_MS + 2_000, true), (T0_MS + 2_001, false)] {
+        let verdict = Verdict { read_at_ms, ..current(&view, E0, 7) };
+        let decision = ask(&proof(&claims(), &ring(false)), &recent, &view, E0, Some(&verdict));
+        assert_eq!(allowed(&decision).is_some(), passes, "{decision:?}");
+    }
     // Roles as the coordinator says them bind the request, whatever the proof says.
     let chosen = proof(&Claims { roles: vec!["admin".into()], ..claims() }, &ring(false));
     let verdict = current(&view, E0, 7);

@@ -127,6 +127,15 @@ fn an_unknown_key_is_not_an_invalid_token() {
 }
 
 #[test]
+fn what_is_shorter_than_any_token_names_no_key() {
+    let text = |bytes: usize| format!("1.{}", to_base64url(&[&[1][..], &vec![0; bytes - 1]].concat()));
+    // Version, key, site, user, revision, session, four times, an empty name, no roles, the MAC.
+    let shortest = 1 + 4 + 8 + 8 + 8 + 16 + 4 * 6 + 1 + 1 + 32;
+    assert!(UntrustedToken::parse(&text(shortest - 1)).is_err());
+    assert!(UntrustedToken::parse(&text(shortest)).is_ok());
+}
+
+#[test]
 fn a_cookie_stays_small() {
     let text = sign(&claims_of_demo(), &key()).unwrap();
     assert_eq!(text.len(), 153, "the size that docs/protocol.md states");

@@ -24,6 +24,7 @@ pub mod feed;
 pub mod http;
 pub mod oracle;
 pub mod proxy;
+pub mod raw;
 pub mod shape;
 pub mod sql;
 pub mod websocket;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{console, dev, suites, wasm};
+use crate::{command, console, dev, fuzz, suites, wasm};
 
 /// Builds, runs and tests Edgekeep.
 #[derive(Parser)]
@@ -21,8 +21,12 @@ enum Command {
     Dev(Dev),
     /// Run all tests, or the suites named.
     Test(Test),
+    /// Play seeds of the simulation, or one large world, in release mode.
+    Simulate(Simulate),
     /// Build the edge worker into target/worker (for wrangler and workerd alike).
     Build,
+    /// Run one decoder under a coverage-guided fuzzer (targets: tests/hostile).
+    Fuzz(Fuzz),
     /// Write the offline data of the coordinator's SQL queries anew, against a freshly migrated database.
     Sqlx,
 }
@@ -70,6 +74,42 @@ pub struct Test {
     pub only: Option<String>,
 }
 
+/// Options of `cargo xtask simulate`.
+#[derive(Args, Debug, Clone)]
+pub struct Simulate {
+    /// How many seeds to play at most.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub seeds: u64,
+    /// For how many minutes at most; with `--edges`, how many minutes of the large world's own time.
+    #[arg(long, default_value_t = 10, value_name = "M")]
+    pub minutes: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+    /// One large world with so many edges.
+    #[arg(long, value_name = "E")]
+    pub edges: Option<u32>,
+    /// Users of the large world.
+    #[arg(long, default_value_t = 100_000, value_name = "U")]
+    pub users: u32,
+    /// Handed on to the simulation (`-- --help` tells what there is).
+    #[arg(last = true)]
+    pub more: Vec<String>,
+}
+
+/// Options of `cargo xtask fuzz`.
+#[derive(Args, Debug, Clone)]
+pub struct Fuzz {
+    /// A target's name, as its folder in tests/hostile/corpus.
+    pub target: String,
+    /// For how long.
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    pub seconds: u32,
+    /// Add what reaches more code to the committed corpus, minimised.
+    #[arg(long)]
+    pub keep: bool,
+}
+
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -80,10 +120,23 @@ pub fn main() -> ExitCode {
             console::say(&format!("{}: {}", bundle.folder.display(), bundle.sizes()));
             ExitCode::SUCCESS
         }),
+        Command::Simulate(options) => simulate(&options),
+        Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Sqlx => suites::sqlx::write().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         console::say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+fn simulate(options: &Simulate) -> Result<ExitCode> {
+    let mut cargo = command::cargo();
+    cargo.args(["run", "--release", "--quiet", "--package", "edgekeep-simulation", "--"]);
+    cargo.args(["--seeds", &options.seeds.to_string(), "--minutes", &options.minutes.to_string()]);
+    cargo.args(["--seed", &options.seed.to_string(), "--users", &options.users.to_string()]);
+    if let Some(edges) = options.edges {
+        cargo.args(["--edges", &edges.to_string()]);
+    }
+    command::run(cargo.args(&options.more)).map(|()| ExitCode::SUCCESS)
 }

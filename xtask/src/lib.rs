@@ -15,6 +15,7 @@ pub mod command;
 pub mod console;
 pub mod dev;
 pub mod endpoints;
+pub mod fuzz;
 pub mod node;
 pub mod parts;
 pub mod paths;

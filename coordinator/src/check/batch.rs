@@ -10,18 +10,18 @@ use edgekeep_shared::ids::{SessionId, UserId};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::renewal::{Lifetimes, SessionTimes};
 use edgekeep_shared::revision::Revision;
+use edgekeep_shared::verdict::{Found, FoundSession, FoundUser};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::verdict::{Found, FoundSession, FoundUser};
 use crate::db::{self, DbError};
 use crate::epoch;
 use crate::feed::FeedHandle;
 use crate::feed::doubt::watched;
 use crate::feed::heartbeat::{BEAT_LIMIT, BeatError, Heartbeat, random_instance};
-use crate::feed::moment::Moment;
+use crate::feed::moment::{self, Moment};
 use crate::metrics::Metrics;
 
 /// The most questions in one statement.
@@ -173,7 +173,7 @@ async fn ask(
     heartbeat: &mut Heartbeat,
     asks: &[Ask],
 ) -> Result<Option<Vec<Batched>>, BeatError> {
-    let began = Moment::now();
+    let began = moment::now();
     let sessions: Vec<Vec<u8>> = asks.iter().map(|ask| ask.session_id.0.to_vec()).collect();
     let users: Vec<i64> = asks.iter().map(|ask| db::signed(ask.user_id.0)).collect();
     let answered = sqlx::query!(

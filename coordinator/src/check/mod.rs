@@ -9,7 +9,6 @@
 
 mod batch;
 mod renew;
-pub mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use edgekeep_shared::ids::{SessionId, SiteId, UserId};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::renewal::Renewal;
 use edgekeep_shared::token::{Claims, VerifiedToken};
+use edgekeep_shared::verdict::{Current, Verdict, decide, expiry_is_open, renewal_is_due};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -27,11 +27,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::db::DbError;
 use crate::failure::Failure;
 use crate::feed::FeedHandle;
-use crate::feed::moment::ms_rounded_up;
+use crate::feed::moment::{elapsed, ms_rounded_up};
 use crate::keys::{KeyStore, TokenRefused};
 use crate::metrics::Metrics;
 use batch::{Ask, Batched};
-use verdict::{Current, Verdict, decide, renewal_is_due};
 
 /// Questions that may wait for the next batch.
 const QUEUE: usize = 4_096;
@@ -92,7 +91,7 @@ impl CheckHandle {
         let site = self.0.feed.settings().ok_or(Failure::NotReady("the settings were not read yet"))?.site;
         let proof = self.verify(&request.token, SiteId::of(&site)).await?;
         let Batched { began, keys_version, max_staleness_ms, lifetimes, found } = self.ask(proof.as_ref()).await?;
-        let (epoch, read_at_ms) = (found.epoch, found.now_ms);
+        let (epoch, read_at_ms, open) = (found.epoch, found.now_ms, expiry_is_open(&found));
         let verdict = match &proof {
             None => CheckVerdict::Ended { reason: Reason::Invalid },
             Some(proof) => match decide(proof.claims(), found) {
@@ -102,6 +101,7 @@ impl CheckHandle {
                     let renewal = lifetimes.renew(current.times, read_at_ms);
                     self.renewed(proof.claims(), current, renewal, read_at_ms).await?
                 }
+                Verdict::Ended(Reason::Expired) if open => self.behind_the_lock(proof, request.renew).await?,
                 verdict => told(proof.claims(), verdict, None),
             },
         };
@@ -109,12 +109,28 @@ impl CheckHandle {
         Ok(CheckAnswer {
             nonce: request.nonce,
             epoch,
-            age_ms: ms_rounded_up(began.elapsed()),
+            age_ms: ms_rounded_up(elapsed(began)),
             read_at_ms,
             keys_version,
             max_staleness_ms,
             verdict,
         })
+    }
+
+    /// A session that looks expired: a renewal may be about to commit, so the row's lock decides.
+    async fn behind_the_lock(&self, proof: &VerifiedToken, renew: bool) -> Result<CheckVerdict, Failure> {
+        let claims = proof.claims();
+        match renew::raise(&self.0.pool, claims).await? {
+            Err(verdict) => Ok(told(claims, verdict, None)),
+            Ok(renewed) => {
+                let token = if renew {
+                    Some(self.sign(claims, &renewed.current, renewed.now_ms, renewed.renew_after_ms)?)
+                } else {
+                    None
+                };
+                Ok(told(claims, Verdict::Current(renewed.current), token))
+            }
+        }
     }
 
     /// Verifies the proof's MAC and site. `None`: it is not one of ours. Withdrawn keys verify: that is what renewals are for.
@@ -179,6 +195,12 @@ impl CheckHandle {
                 Err(verdict) => return Ok(told(claims, verdict, None)),
             },
         };
+        let token = self.sign(claims, &current, now_ms, renew_after_ms)?;
+        Ok(told(claims, Verdict::Current(current), Some(token)))
+    }
+
+    /// A proof of this session as it is now.
+    fn sign(&self, claims: &Claims, current: &Current, now_ms: u64, renew_after_ms: u64) -> Result<String, Failure> {
         let proof = Claims {
             site: claims.site,
             user_id: claims.user_id,
@@ -191,8 +213,7 @@ impl CheckHandle {
             name: current.name.clone(),
             roles: current.roles.clone(),
         };
-        let token = self.0.keys.sign(&proof, now_ms)?;
-        Ok(told(claims, Verdict::Current(current), Some(token)))
+        self.0.keys.sign(&proof, now_ms)
     }
 }
 

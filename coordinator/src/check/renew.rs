@@ -3,9 +3,9 @@
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::renewal::{Renewal, SessionTimes};
 use edgekeep_shared::token::Claims;
+use edgekeep_shared::verdict::{Current, Found, FoundSession, FoundUser, Verdict, decide};
 use sqlx::{PgConnection, PgPool};
 
-use super::verdict::{Current, Found, FoundSession, FoundUser, Verdict, decide};
 use crate::db::{self, DbError, run_tx, sessions, settings, users};
 use crate::epoch;
 

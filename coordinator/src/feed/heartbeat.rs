@@ -13,7 +13,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::doubt::watched;
-use super::moment::Moment;
+use super::moment::{self, Moment};
 use crate::db::{self, DbError};
 
 /// How long a beat may take before its connection is given up.
@@ -61,14 +61,14 @@ impl Heartbeat {
     /// A new row's name, from random bytes.
     #[must_use]
     pub fn new(instance: [u8; 16]) -> Self {
-        Self { instance, counter: 0, written: Moment::now() }
+        Self { instance, counter: 0, written: moment::now() }
     }
 
     /// The row cannot have been cleaned up. Who beats only now and then begins a new one when this is no longer so; who
     /// beats all the time must not ask, and takes a row that vanished for what it is.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        self.written.elapsed() < ROW_COUNTS_FOR
+        moment::elapsed(self.written) < ROW_COUNTS_FOR
     }
 
     /// The row's key.
@@ -102,7 +102,7 @@ impl Heartbeat {
     /// # Errors
     /// When it was not acknowledged, or the database has forgotten earlier ones.
     pub async fn beat(&mut self, connection: &mut PgConnection) -> Result<Beat, BeatError> {
-        let began = Moment::now();
+        let began = moment::now();
         let (counter, xid) = match tokio::time::timeout(BEAT_LIMIT, watched(self.write(connection))).await {
             Ok(written) => written?.unzip(),
             Err(_) => {
@@ -158,19 +158,19 @@ mod tests {
     #[test]
     fn a_counter_only_grows_and_a_lost_row_is_noticed() {
         let mut heartbeat = Heartbeat::new([1; 16]);
-        assert!(heartbeat.acknowledged(Some(1), Moment::now()).is_ok());
+        assert!(heartbeat.acknowledged(Some(1), moment::now()).is_ok());
         // A beat whose end was unknown may have happened: a jump is fine.
-        assert!(heartbeat.acknowledged(Some(3), Moment::now()).is_ok());
-        assert!(matches!(heartbeat.acknowledged(Some(3), Moment::now()), Err(BeatError::WentBack { known: 3 })));
-        assert!(matches!(heartbeat.acknowledged(None, Moment::now()), Err(BeatError::WentBack { known: 3 })));
+        assert!(heartbeat.acknowledged(Some(3), moment::now()).is_ok());
+        assert!(matches!(heartbeat.acknowledged(Some(3), moment::now()), Err(BeatError::WentBack { known: 3 })));
+        assert!(matches!(heartbeat.acknowledged(None, moment::now()), Err(BeatError::WentBack { known: 3 })));
     }
 
     #[test]
     fn a_row_of_yesterday_may_have_been_cleaned_up() {
         let mut heartbeat = Heartbeat::new([1; 16]);
         assert!(heartbeat.is_kept());
-        assert!(heartbeat.acknowledged(Some(1), Moment::ago(ROW_COUNTS_FOR)).is_ok());
+        assert!(heartbeat.acknowledged(Some(1), moment::ago(ROW_COUNTS_FOR)).is_ok());
         assert!(!heartbeat.is_kept());
-        assert!(heartbeat.acknowledged(Some(2), Moment::now()).is_ok() && heartbeat.is_kept());
+        assert!(heartbeat.acknowledged(Some(2), moment::now()).is_ok() && heartbeat.is_kept());
     }
 }

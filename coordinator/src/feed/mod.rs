@@ -1,16 +1,14 @@
 //! The revocation feed: one reader on one connection, everything else from memory (design 2.2).
+//! What is answered, and when, is decided by [`edgekeep_shared::source`]; this reads, waits and sends.
 //!
 //! What this module guarantees:
-//! - An answer covers `to` completely for a view that covers `from`: entries and position come from one statement,
-//!   and are published together.
-//! - An answer's age is never told too small. It runs from the earlier of the last completed read's start and the
-//!   last committed heartbeat's start ([`moment`]); the heartbeat is committed on the connection that reads.
+//! - Entries and position come from one statement, and are published together; the heartbeat that an answer's age rests
+//!   on is committed on the connection that reads.
 //! - Before the first full read, and with an age past half of the bound, polls get 503 and readiness fails.
 //! - Polls cost the database nothing.
 //!
 //! | file | what |
 //! |---|---|
-//! | `store` | the entries in memory |
 //! | `reader` | the loop on the one connection |
 //! | `doubt` | commits whose replication is in doubt |
 //! | `heartbeat` | the write that proves that this server still is the primary, and that it did not go back in time |
@@ -20,26 +18,23 @@ pub mod doubt;
 pub mod heartbeat;
 pub mod moment;
 pub mod poll;
-pub mod store;
 
 mod reader;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
 
-use edgekeep_shared::position::Position;
+pub use edgekeep_shared::source::EdgeSettings;
+use edgekeep_shared::source::Source;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
 use crate::config::FeedConfig;
 use crate::edges::EdgeRegistry;
 use crate::keys::KeyStore;
 use crate::metrics::Metrics;
-use moment::{Moment, ms_rounded_up};
-use store::Store;
+use moment::ms_rounded_up;
 
 /// What the reader needs.
 pub struct Options {
@@ -55,59 +50,6 @@ pub struct Options {
     pub edges: EdgeRegistry,
     /// Counters.
     pub metrics: Metrics,
-}
-
-/// The settings that edges need, as the reader last read them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EdgeSettings {
-    /// Grows with every change.
-    pub version: u64,
-    /// The audience of tokens.
-    pub site: String,
-    /// The bound of G2.
-    pub max_staleness_ms: u32,
-    /// Slots per user.
-    pub sessions_per_user: u32,
-    /// The shortest new password, in characters.
-    pub password_min_chars: u32,
-}
-
-/// Everything that the last read found, published as one.
-struct Loaded {
-    /// Names this load; a page token of another one starts over.
-    instance: u64,
-    /// When this load began; page tokens count from here.
-    started: Moment,
-    epoch: u16,
-    /// Cursors of this epoch and later are of the same history of transaction ids.
-    cursors_from_epoch: u16,
-    position: Position,
-    /// The earlier of the last completed read's and the last committed heartbeat's start.
-    as_of: Moment,
-    /// Database time of the read, rounded up.
-    read_at_ms: u64,
-    /// When that read began.
-    read_began: Moment,
-    settings: EdgeSettings,
-    keys_version: u64,
-    store: Store,
-    /// When an entry last moved back in the feed's order, in milliseconds since `started`: older page chains start over.
-    moved_back_at_ms: Option<u64>,
-    /// When polls that have something to get may be answered (coalescing).
-    wave_at: Instant,
-    /// Grows whenever an answer could differ.
-    change: u64,
-}
-
-impl Loaded {
-    fn age(&self) -> Duration {
-        self.as_of.elapsed()
-    }
-
-    /// Past this age nothing is answered any more: half of the bound, so that an edge still has time to ask elsewhere.
-    fn too_old(&self) -> bool {
-        ms_rounded_up(self.age()) > u64::from(self.settings.max_staleness_ms) / 2
-    }
 }
 
 /// Why this coordinator does or does not answer polls.
@@ -130,7 +72,7 @@ pub enum Readiness {
 }
 
 struct Shared {
-    loaded: RwLock<Option<Loaded>>,
+    loaded: RwLock<Option<Source>>,
     bodies: Mutex<Bodies>,
     /// The number of the last change; held polls wait for the next.
     changes: watch::Sender<u64>,
@@ -195,8 +137,9 @@ impl FeedHandle {
         self.0.with_loaded(|loaded| match loaded {
             None => Readiness::NotLoaded,
             Some(loaded) => {
-                let age_ms = ms_rounded_up(loaded.age());
-                if loaded.too_old() { Readiness::TooOld { age_ms } } else { Readiness::Ready { age_ms } }
+                let now = moment::now();
+                let age_ms = ms_rounded_up(loaded.age(now));
+                if loaded.too_old(now) { Readiness::TooOld { age_ms } } else { Readiness::Ready { age_ms } }
             }
         })
     }
@@ -204,25 +147,20 @@ impl FeedHandle {
     /// The settings as last read; `None` before the first read.
     #[must_use]
     pub fn settings(&self) -> Option<EdgeSettings> {
-        self.0.with_loaded(|loaded| loaded.map(|loaded| loaded.settings.clone()))
+        self.0.with_loaded(|loaded| loaded.map(|loaded| loaded.settings().clone()))
     }
 
     /// Coordinator time now, as far as the last read tells: for showing and pruning, never for a decision that only
     /// the database may take.
     #[must_use]
     pub fn now_ms(&self) -> Option<u64> {
-        self.0.with_loaded(|loaded| {
-            loaded.map(|loaded| {
-                let since = u64::try_from(loaded.read_began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                loaded.read_at_ms.saturating_add(since)
-            })
-        })
+        self.0.with_loaded(|loaded| loaded.map(|loaded| loaded.coordinator_ms(moment::now())))
     }
 
     /// The epoch of the last read.
     #[must_use]
     pub fn epoch(&self) -> Option<u16> {
-        self.0.with_loaded(|loaded| loaded.map(|loaded| loaded.epoch))
+        self.0.with_loaded(|loaded| loaded.map(Source::epoch))
     }
 
     /// Polls held at this moment.
@@ -253,7 +191,7 @@ impl FeedHandle {
 }
 
 impl Shared {
-    fn with_loaded<T>(&self, look: impl FnOnce(Option<&Loaded>) -> T) -> T {
+    fn with_loaded<T>(&self, look: impl FnOnce(Option<&Source>) -> T) -> T {
         look(self.loaded.read().unwrap_or_else(PoisonError::into_inner).as_ref())
     }
 

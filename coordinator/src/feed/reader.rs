@@ -12,14 +12,13 @@ use std::time::Duration;
 use edgekeep_shared::ids::UserId;
 use edgekeep_shared::position::Position;
 use edgekeep_shared::revision::Revision;
+use edgekeep_shared::source::{Behind, Published, Read, Row, Source, durable_after};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::heartbeat::{Beat, BeatError, Heartbeat, random_instance};
-use super::moment::Moment;
-use super::poll::coalescing_gap;
-use super::store::{Put, Row, Store};
-use super::{EdgeSettings, Loaded, Options, Shared};
+use super::moment::{self, Moment};
+use super::{EdgeSettings, Options, Shared};
 use crate::db::{self, DbError, RefusedServer};
 use crate::epoch;
 
@@ -31,8 +30,6 @@ const READ_LIMIT: Duration = Duration::from_secs(2);
 const FULL_READ_LIMIT: Duration = Duration::from_secs(120);
 /// The least time from one read's start to the next one's, so that many local commits share a read.
 const READ_SPACING: Duration = Duration::from_millis(2);
-/// Ages within one chain of pages go by the monotonic clock alone while the wall clock agrees with it to this.
-const CLOCKS_DISAGREE: Duration = Duration::from_millis(20);
 /// The pause after the first failed connection; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between two connections.
@@ -106,7 +103,7 @@ impl Reader {
             let read_began = Instant::now();
             self.read(&mut connection, beat).await?;
             let every = self.beat_every();
-            let next_beat = Instant::now() + every.saturating_sub(beat.began.elapsed());
+            let next_beat = Instant::now() + every.saturating_sub(moment::elapsed(beat.began));
             self.wait(read_began, next_beat).await;
             let wanted = self.shared.beat_wanted.swap(false, Ordering::Relaxed);
             if wanted || Instant::now() >= next_beat {
@@ -172,7 +169,7 @@ impl Reader {
     /// The beat's period: as configured, and often enough for a small bound.
     fn beat_every(&self) -> Duration {
         let configured = self.options.config.heartbeat_every_ms;
-        let bound = self.shared.with_loaded(|loaded| loaded.map(|loaded| loaded.settings.max_staleness_ms));
+        let bound = self.shared.with_loaded(|loaded| loaded.map(|loaded| loaded.settings().max_staleness_ms));
         Duration::from_millis(bound.map_or(configured, |bound| configured.min(u64::from(bound) / 8)))
     }
 
@@ -188,109 +185,54 @@ impl Reader {
 
     /// One read, published.
     async fn read(&mut self, connection: &mut PgConnection, beat: Beat) -> Result<(), End> {
-        let began = Moment::now();
-        let cursor = self.shared.with_loaded(|loaded| loaded.map(|loaded| loaded.position.clone()));
+        let began = moment::now();
+        let cursor = self.shared.with_loaded(|loaded| loaded.map(|loaded| loaded.position().clone()));
         let limit = if cursor.is_some() { READ_LIMIT } else { FULL_READ_LIMIT };
         let found = timeout(limit, fetch(connection, cursor.as_ref()))
             .await
             .map_err(|_| End::Again(format!("no read within {} s", limit.as_secs())))??;
-        let Found { epoch: Some(epoch), .. } = found else {
+        let Some(Found { read, edges }) = found else {
             return Err(End::Again("the feed epoch must be raised".to_owned()));
         };
+        let epoch = read.epoch;
         if self.session_epoch != Some(epoch) {
             return Err(End::Again(format!("the feed epoch is {epoch} now")));
         }
         // Before the feed names a version, this coordinator must be able to deliver it.
-        if !self.options.keys.is_at(found.keys_version) {
+        if !self.options.keys.is_at(read.keys_version) {
             timeout(READ_LIMIT, self.options.keys.load(connection))
                 .await
                 .map_err(|_| End::Again("the key set was not read in time".to_owned()))??;
         }
-        self.options.keys.confirm(found.keys_version, began);
-        if !self.options.edges.is_at(&found.edges) {
-            timeout(READ_LIMIT, self.options.edges.load(connection, &found.edges))
+        self.options.keys.confirm(read.keys_version, began);
+        if !self.options.edges.is_at(&edges) {
+            timeout(READ_LIMIT, self.options.edges.load(connection, &edges))
                 .await
                 .map_err(|_| End::Again("the edges' credentials were not read in time".to_owned()))??;
         }
-        self.durable = found.rows.iter().map(|row| row.feed_xid).fold(self.durable, u64::max);
-        self.publish(found, epoch, began, beat)
+        self.durable = durable_after(self.durable, &read.rows);
+        self.publish(read, began, beat)
     }
 
     /// Puts what was read in the place of what was there: entries and position together.
-    fn publish(&self, found: Found, epoch: u16, began: Moment, beat: Beat) -> Result<(), End> {
-        let as_of = began.earlier(beat.began);
-        let position = found.position.lowered_to(self.durable + 1);
+    fn publish(&self, mut read: Read, began: Moment, beat: Beat) -> Result<(), End> {
+        let behind = Behind { read_began: began, beat_began: beat.began, durable_xid: self.durable };
         let waiting = self.shared.waiting.load(Ordering::Relaxed);
-        let gap = coalescing_gap(waiting, found.settings.max_staleness_ms);
-        let first = self.shared.with_loaded(|loaded| loaded.is_none());
+        let fresh = u64::from_be_bytes(first_eight(random_instance()?));
         // A full load is put in order before anybody has to wait for it.
-        let (mut store, mut rows) = (Store::default(), found.rows);
-        if first {
-            for row in rows.drain(..) {
-                store.put(row);
-            }
-        }
+        let first = self.shared.with_loaded(|loaded| loaded.is_none());
+        let told = *self.shared.changes.borrow();
+        let mut prepared = first.then(|| Source::load(fresh, &mut read, behind, told, moment::now()));
         let mut slot = self.shared.loaded.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(reason) = self.shared.fatal.borrow().clone() {
             return Err(End::Stop(reason));
         }
-        let loaded = match slot.as_mut() {
-            Some(loaded) => loaded,
-            None => slot.insert(Loaded {
-                instance: u64::from_be_bytes(first_eight(random_instance()?)),
-                started: as_of,
-                epoch,
-                cursors_from_epoch: found.cursors_from_epoch,
-                position: position.clone(),
-                as_of,
-                read_at_ms: 0,
-                read_began: began,
-                settings: found.settings.clone(),
-                keys_version: found.keys_version,
-                store,
-                moved_back_at_ms: None,
-                wave_at: Instant::now(),
-                change: *self.shared.changes.borrow(),
-            }),
-        };
-        let mut changed = loaded.keys_version != found.keys_version
-            || loaded.settings != found.settings
-            || loaded.cursors_from_epoch != found.cursors_from_epoch
-            || loaded.read_at_ms == 0;
-        for row in rows {
-            match loaded.store.put(row) {
-                Put::Unchanged => {}
-                Put::Changed => changed = true,
-                Put::MovedBack => {
-                    changed = true;
-                    loaded.moved_back_at_ms = Some(loaded.started.monotonic_until(as_of).as_millis() as u64 + 1);
-                }
-            }
-        }
-        loaded.store.prune(found.read_at_ms);
-        if loaded.started.disagreement(as_of) > CLOCKS_DISAGREE {
-            // The machine was suspended, or its clock was stepped: page chains from before start over.
-            loaded.instance = u64::from_be_bytes(first_eight(random_instance()?));
-            loaded.started = as_of;
-            loaded.moved_back_at_ms = None;
-        }
-        let moved_on = loaded.position != position;
-        loaded.cursors_from_epoch = found.cursors_from_epoch;
-        loaded.position = position;
-        loaded.as_of = as_of;
-        loaded.read_began = began;
-        loaded.read_at_ms = found.read_at_ms.max(loaded.read_at_ms);
-        loaded.settings = found.settings;
-        loaded.keys_version = found.keys_version;
-        if changed {
-            // A wave that still lies ahead takes this change along.
-            let now = Instant::now();
-            if loaded.wave_at <= now {
-                loaded.wave_at = now.max(loaded.wave_at + gap);
-            }
-            loaded.change += 1;
-        }
-        let (change, entries) = (loaded.change, loaded.store.entries());
+        let now = moment::now();
+        let source = slot.get_or_insert_with(|| {
+            prepared.take().unwrap_or_else(|| Source::load(fresh, &mut read, behind, told, now))
+        });
+        let Published { changed, moved_on } = source.publish(read, behind, waiting, fresh, now);
+        let (change, entries) = (source.change(), source.entries());
         drop(slot);
         self.shared.metrics.feed_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.shared.metrics.feed_reads.inc();
@@ -313,22 +255,14 @@ fn first_eight(bytes: [u8; 16]) -> [u8; 8] {
 
 /// What one read found.
 struct Found {
-    /// `None`: it must be raised first.
-    epoch: Option<u16>,
-    cursors_from_epoch: u16,
-    /// As Postgres said it; not yet lowered.
-    position: Position,
-    read_at_ms: u64,
-    settings: EdgeSettings,
-    keys_version: u64,
+    read: Read,
     /// Differs whenever the set of edge credentials that count does. (Of their contents, not of times: of two changes
     /// the one that took its time earlier may commit later.)
     edges: String,
-    rows: Vec<Row>,
 }
 
-/// The one statement: position, time, epoch, versions and entries of one snapshot.
-async fn fetch(connection: &mut PgConnection, cursor: Option<&Position>) -> Result<Found, DbError> {
+/// The one statement: position, time, epoch, versions and entries of one snapshot. `None`: the epoch must be raised first.
+async fn fetch(connection: &mut PgConnection, cursor: Option<&Position>) -> Result<Option<Found>, DbError> {
     let xmax = cursor.map_or(0, |position| db::signed(position.xmax));
     let xip: Vec<i64> = cursor.map_or_else(Vec::new, |position| position.xip.iter().copied().map(db::signed).collect());
     let row = sqlx::query!(
@@ -365,9 +299,10 @@ async fn fetch(connection: &mut PgConnection, cursor: Option<&Position>) -> Resu
             feed_xid: db::unsigned(*xid)?,
         });
     }
-    let same = row.same.unwrap_or(false);
-    Ok(Found {
-        epoch: row.epoch.filter(|_| same).map(epoch::stored_epoch).transpose()?,
+    let epoch = row.epoch.filter(|_| row.same == Some(true)).map(epoch::stored_epoch).transpose()?;
+    let Some(epoch) = epoch else { return Ok(None) };
+    let read = Read {
+        epoch,
         cursors_from_epoch: row.cursors_from_epoch.map(epoch::stored_epoch).transpose()?.unwrap_or(0),
         position: Position::from_pg_snapshot(&row.snapshot)
             .map_err(|_| DbError::Corrupt("a snapshot that is not one, or with too many open transactions"))?,
@@ -380,9 +315,9 @@ async fn fetch(connection: &mut PgConnection, cursor: Option<&Position>) -> Resu
             password_min_chars: small(row.password_min_chars)?,
         },
         keys_version: db::unsigned(row.keys_version)?,
-        edges: row.edges,
         rows,
-    })
+    };
+    Ok(Some(Found { read, edges: row.edges }))
 }
 
 fn small(value: i32) -> Result<u32, DbError> {

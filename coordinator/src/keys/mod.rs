@@ -25,7 +25,7 @@ use sqlx::PgConnection;
 use crate::db::{self, DbError};
 use crate::failure::Failure;
 use crate::feed::EdgeSettings;
-use crate::feed::moment::Moment;
+use crate::feed::moment::{self, Moment};
 use schedule::KeyTimes;
 
 /// How long a key set counts after the database last confirmed its version.
@@ -114,7 +114,7 @@ impl KeyStore {
     /// # Errors
     /// When the database cannot be asked, or a key cannot be opened with this deployment's seal key.
     pub async fn load(&self, connection: &mut PgConnection) -> Result<u64, DbError> {
-        let began = Moment::now();
+        let began = moment::now();
         // One statement, so that the keys are those of this version.
         let rows = sqlx::query!(
             r#"SELECT s.version, k.key_id AS "key_id?", k.sealed AS "sealed?",
@@ -170,7 +170,7 @@ impl KeyStore {
     /// [`Failure::NotReady`] when no key may sign, or the database has not confirmed the key set for too long.
     pub fn sign(&self, claims: &Claims, now_ms: u64) -> Result<String, Failure> {
         self.with(|loaded| {
-            if loaded.confirmed.is_none_or(|at| at.elapsed() > UNCONFIRMED_LIMIT) {
+            if loaded.confirmed.is_none_or(|at| moment::elapsed(at) > UNCONFIRMED_LIMIT) {
                 return Err(Failure::NotReady("the key set was not confirmed for too long"));
             }
             let times: Vec<KeyTimes> = loaded.keys.iter().map(|key| key.times).collect();

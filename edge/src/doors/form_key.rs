@@ -56,7 +56,8 @@ pub fn of_request(incoming: &Incoming, kind: BodyKind, fields: &Fields, keys: &K
 }
 
 /// The key in a header, with or without the quotes of a structured field string (RFC 8941 section 3.3.3).
-fn of_header(value: &str) -> Option<&str> {
+#[must_use]
+pub fn of_header(value: &str) -> Option<&str> {
     let value = value.trim();
     let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
     let key = match inner {
@@ -70,7 +71,8 @@ fn of_header(value: &str) -> Option<&str> {
 }
 
 /// The pre-session cookie of a request, if there is exactly one and it is well-formed.
-fn pre_session(cookies: &str) -> Option<&str> {
+#[must_use]
+pub fn pre_session(cookies: &str) -> Option<&str> {
     let mut found = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
     let mut values = found.by_ref().filter(|(name, _)| *name == PRE_SESSION_COOKIE).map(|(_, value)| value);
     match (values.next(), values.next()) {

@@ -2,7 +2,7 @@
 
 mod account;
 mod end_session;
-mod form_key;
+pub mod form_key;
 mod login;
 mod logout;
 mod logout_everywhere;

@@ -94,10 +94,10 @@ impl Environment {
         self.named(&names)
     }
 
-    /// The model checker's tests; they need no database.
-    pub fn model(&self) -> Result<Count> {
+    /// All tests of a package that needs no database.
+    pub fn package(&self, name: &str) -> Result<Count> {
         let mut cargo = command::cargo();
-        self.finish(cargo.args(["test", "--no-fail-fast", "--package", "edgekeep-model"]))
+        self.finish(cargo.args(["test", "--no-fail-fast", "--package", name]))
     }
 
     /// The targets of `tests/` that start clusters. One test binary at a time (as cargo does anyway) on what is

@@ -40,8 +40,12 @@ pub enum Suite {
     Wasm,
     /// The coordinator against a real Postgres.
     Postgres,
-    /// Models and simulations, and whatever else is in `tests/`.
+    /// Models, and whatever else is in `tests/`.
     Model,
+    /// A fixed budget of seeds of the simulation, and of broken worlds.
+    Simulation,
+    /// Hostile input: every decoder on its corpus and mutations of it, and a million forged cookies.
+    Hostile,
     /// Clusters of real parts, and what breaks in them.
     E2e,
     /// Chromium.
@@ -55,7 +59,10 @@ pub enum Suite {
 impl Suite {
     /// `--only` picks among its tests; the other suites always run whole.
     fn can_filter(self) -> bool {
-        matches!(self, Self::Unit | Self::Postgres | Self::Model | Self::E2e | Self::Browser)
+        matches!(
+            self,
+            Self::Unit | Self::Postgres | Self::Model | Self::Simulation | Self::Hostile | Self::E2e | Self::Browser
+        )
     }
 }
 
@@ -78,7 +85,7 @@ pub fn run(test: &Test) -> Result<ExitCode> {
             console::say(&format!("error: {error:#}"));
             Count::FAILED
         });
-        lines.push(format!("{name:<9} {count}, {:.1} s", began.elapsed().as_secs_f32()));
+        lines.push(format!("{name:<10} {count}, {:.1} s", began.elapsed().as_secs_f32()));
         if let Some(line) = lines.last() {
             console::say(line);
         }
@@ -110,9 +117,11 @@ fn one(suite: Suite, environment: &mut Environment) -> Result<Count> {
         Suite::Postgres => environment.postgres_suite(),
         Suite::Model => {
             let mut count = environment.tests(|name| !name.starts_with("e2e") && !name.starts_with("postgres"))?;
-            count += environment.model()?;
+            count += environment.package("edgekeep-model")?;
             Ok(count)
         }
+        Suite::Simulation => environment.package("edgekeep-simulation"),
+        Suite::Hostile => environment.package("edgekeep-hostile"),
         Suite::E2e => environment.end_to_end(),
         Suite::Browser => browser::run(environment),
         Suite::Deploy => deploy::run(),

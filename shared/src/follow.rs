@@ -1,0 +1,281 @@
+//! Following the feed (design 2.2), as decisions: how long a question is held and waited for, when a chain of polls goes
+//! on, what is made of an answer, and when asking for pages stops. Pure: the shell asks, sleeps and keeps the time.
+//!
+//! Guarantees: a poll that hangs is given up within half of the bound; a chain ends by itself (its time, its turns, an idle
+//! isolate, another chain), and one that was cancelled is replaced after its deadline. Whether the lease holds is never
+//! decided here: [`crate::view`] judges the answer.
+
+use crate::feed::Head;
+use crate::lease::{EdgeMs, jittered_ms};
+use crate::retry::Effort;
+use crate::view::{Applied, View, Why};
+
+/// The longest hold, whatever the bound.
+const MAX_HOLD_MS: u32 = 1_000;
+/// The shortest hold, so that a tiny bound does not make a poll chain spin.
+const MIN_HOLD_MS: u32 = 20;
+/// What a poll may take beyond its hold, at most and at least.
+const MAX_SLACK_MS: u32 = 1_500;
+const MIN_SLACK_MS: u32 = 250;
+/// A chain ends before the platform's 30 seconds after the response are over…
+const CHAIN_MS: u32 = 25_000;
+/// …before the subrequests of one invocation run out (50 at the least)…
+const CHAIN_TURNS: u32 = 28;
+/// …or when no session was presented for so long.
+const IDLE_MS: u32 = 5_000;
+/// A request waits this long for a refresh.
+pub const REFRESH_MS: u32 = 1_000;
+/// The most pages that one refresh or turn loads.
+const MAX_PAGES: u32 = 64;
+/// How often entries that nobody needs any more are dropped.
+const PRUNE_EVERY_MS: EdgeMs = 30_000;
+
+/// How long a coordinator may keep a question: a quarter of the smallest bound above 0, at most a second.
+#[must_use]
+pub fn hold_ms(deployment_ms: Option<u32>, smallest_route_ms: Option<u32>) -> u32 {
+    // Before the first answer the bound is not known, and there is something to load: no hold.
+    let Some(deployment_ms) = deployment_ms else { return 0 };
+    let bound_ms = smallest_route_ms.map_or(deployment_ms, |route_ms| route_ms.min(deployment_ms));
+    (bound_ms / 4).clamp(MIN_HOLD_MS, MAX_HOLD_MS)
+}
+
+/// How long to wait for the answer to a question that is held for so long.
+#[must_use]
+pub fn timeout_ms(hold_ms: u32) -> u32 {
+    hold_ms + hold_ms.clamp(MIN_SLACK_MS, MAX_SLACK_MS).max(if hold_ms == 0 { REFRESH_MS } else { 0 })
+}
+
+/// What one question came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The view is complete as of the answer.
+    Complete,
+    /// A page is in.
+    More,
+    /// Nothing was gained.
+    Failed,
+}
+
+/// What an answer came to, and whether the next question goes to another coordinator.
+#[must_use]
+pub fn judged(head: &Head, applied: Applied) -> (Turn, bool) {
+    // An answer that is past a quarter of the bound is good, and the next one is asked of somebody else.
+    let old = head.age_ms > head.max_staleness_ms / 4;
+    match applied {
+        Applied::Complete => (Turn::Complete, old),
+        Applied::More => (Turn::More, old),
+        // Another question of this isolate (the chain's, a refresh) has got a page in meanwhile: go on from there.
+        Applied::Dropped(Why::OtherPages) => (Turn::More, old),
+        // Another question of this isolate moved the view meanwhile, or the coordinator is behind another one.
+        Applied::Dropped(why) => (Turn::Failed, old || matches!(why, Why::OldEpoch | Why::Gap)),
+    }
+}
+
+/// Asking until the view is complete, the pages are too many, or a question fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CatchUp {
+    pages: u32,
+}
+
+impl CatchUp {
+    /// After a question: `None` to ask the next one, or whether the view is complete.
+    pub fn after(&mut self, turn: Turn) -> Option<bool> {
+        self.pages += 1;
+        match turn {
+            Turn::Complete => Some(true),
+            Turn::Failed => Some(false),
+            Turn::More => (self.pages >= MAX_PAGES).then_some(false),
+        }
+    }
+}
+
+/// Entries that nobody needs any more are due to be dropped. A clock that went back makes them due as well.
+#[must_use]
+pub const fn prune_is_due(pruned_ms: EdgeMs, now_ms: EdgeMs) -> bool {
+    (now_ms - pruned_ms).abs() >= PRUNE_EVERY_MS
+}
+
+/// The isolate's one chain of held polls, guarded by a deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    /// The chain that may go on; an older one ends when it notices.
+    id: u32,
+    /// Past this a new chain is started, whatever became of the old one.
+    until_ms: EdgeMs,
+}
+
+impl Running {
+    /// Sees to it that a chain is under way: `None` if one is, else the one to start now. `id` is one that was not used yet.
+    pub fn start(&mut self, now_ms: EdgeMs, id: impl FnOnce() -> u32) -> Option<Chain> {
+        // A deadline further away than any chain sets was set before the clock went back.
+        let running = now_ms < self.until_ms && self.until_ms < now_ms + 2 * EdgeMs::from(CHAIN_MS);
+        if running {
+            return None;
+        }
+        let id = id();
+        *self = Self { id, until_ms: deadline(now_ms, MAX_HOLD_MS) };
+        Some(Chain { id, started_ms: now_ms, turns: 0, failures: 0 })
+    }
+
+    /// That chain is over.
+    pub const fn ended(&mut self, chain: &Chain) {
+        if self.id == chain.id {
+            self.until_ms = 0;
+        }
+    }
+}
+
+/// Until when a turn that begins now counts as under way: the poll, keys that may have to be fetched, and a pause.
+fn deadline(now_ms: EdgeMs, hold_ms: u32) -> EdgeMs {
+    now_ms + EdgeMs::from(timeout_ms(hold_ms)) + EdgeMs::from(Effort::INLINE.total_ms)
+}
+
+/// One chain: turn after turn, until its time or subrequests are up, the isolate is idle, or another chain took over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    id: u32,
+    started_ms: EdgeMs,
+    turns: u32,
+    failures: u32,
+}
+
+impl Chain {
+    /// How long the next turn's question may be held; `None` ends the chain. `last_use_ms`: when a session was last
+    /// presented; `smallest_route_ms`: the smallest bound above 0 of any route.
+    pub fn turn(
+        &mut self,
+        running: &mut Running,
+        view: &View,
+        now_ms: EdgeMs,
+        last_use_ms: EdgeMs,
+        smallest_route_ms: Option<u32>,
+        random: u32,
+    ) -> Option<u32> {
+        let (age_ms, idle_ms) = (now_ms - self.started_ms, now_ms - last_use_ms);
+        let goes_on = running.id == self.id
+            && self.turns < CHAIN_TURNS
+            && (0..EdgeMs::from(CHAIN_MS)).contains(&age_ms)
+            && idle_ms < EdgeMs::from(IDLE_MS);
+        if !goes_on {
+            return None;
+        }
+        self.turns += 1;
+        let bound_ms = view.lease().max_staleness_ms().filter(|_| view.is_loaded());
+        let hold_ms = jittered_ms(hold_ms(bound_ms, smallest_route_ms), random);
+        running.until_ms = deadline(now_ms, hold_ms);
+        Some(hold_ms)
+    }
+
+    /// After a turn: `None`, or how often asking has failed in a row before this, for a pause of
+    /// [`crate::retry::back_off_ms`].
+    pub const fn after(&mut self, complete: bool) -> Option<u32> {
+        if complete {
+            self.failures = 0;
+            return None;
+        }
+        self.failures += 1;
+        Some(self.failures - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Nonce;
+    use crate::position::Position;
+
+    #[test]
+    fn the_hold_is_a_quarter_of_the_smallest_bound_and_at_most_a_second() {
+        assert_eq!(hold_ms(None, None), 0);
+        assert_eq!(hold_ms(Some(5_000), None), 1_000);
+        assert_eq!(hold_ms(Some(2_000), None), 500);
+        assert_eq!(hold_ms(Some(5_000), Some(400)), 100);
+        assert_eq!(hold_ms(Some(200), Some(5_000)), 50);
+    }
+
+    #[test]
+    fn a_poll_that_hangs_is_given_up_well_within_the_bound() {
+        for bound_ms in [1_000, 2_000, 5_000, 60_000] {
+            let hold_ms = hold_ms(Some(bound_ms), None);
+            assert!(timeout_ms(hold_ms) > hold_ms);
+            assert!(timeout_ms(hold_ms) <= bound_ms / 2, "{bound_ms}");
+        }
+        assert_eq!(timeout_ms(0), REFRESH_MS);
+    }
+
+    #[test]
+    fn one_chain_at_a_time_and_a_lost_one_is_replaced() {
+        let view = View::default();
+        let mut running = Running::default();
+        let mut first = running.start(10_000, || 1).expect("a chain");
+        assert_eq!(running.start(10_001, || 2), None);
+        assert_eq!(first.turn(&mut running, &view, 10_000, 10_000, None, 0), Some(0));
+        // It never came back: after its deadline another takes over, and the first ends when it notices.
+        let late_ms = 10_000 + EdgeMs::from(timeout_ms(0) + Effort::INLINE.total_ms);
+        assert_eq!(running.start(late_ms - 1, || 2), None);
+        let second = running.start(late_ms, || 2).expect("another");
+        assert_eq!(first.turn(&mut running, &view, late_ms, late_ms, None, 0), None);
+        running.ended(&first);
+        assert_eq!(running.start(late_ms + 1, || 3), None);
+        running.ended(&second);
+        assert!(running.start(late_ms + 1, || 3).is_some());
+        assert!(running.start(-1_000_000, || 4).is_some(), "the clock went back");
+    }
+
+    #[test]
+    fn a_chain_ends_with_its_time_its_turns_or_its_use() {
+        let view = View::default();
+        let start = || {
+            let mut running = Running::default();
+            let chain = running.start(0, || 1).expect("a chain");
+            (running, chain)
+        };
+        let (mut running, mut chain) = start();
+        assert!(chain.turn(&mut running, &view, 24_999, 24_999, None, 0).is_some());
+        assert!(chain.turn(&mut running, &view, 25_000, 25_000, None, 0).is_none());
+        let (mut running, mut chain) = start();
+        assert!(chain.turn(&mut running, &view, 4_999, 0, None, 0).is_some());
+        assert!(chain.turn(&mut running, &view, 5_000, 0, None, 0).is_none());
+        assert!(chain.turn(&mut running, &view, -1, 0, None, 0).is_none(), "the clock went back");
+        let (mut running, mut chain) = start();
+        assert_eq!((0..100).filter(|_| chain.turn(&mut running, &view, 1, 1, None, 0).is_some()).count(), 28);
+    }
+
+    #[test]
+    fn pauses_grow_with_failures_in_a_row() {
+        let mut chain = Running::default().start(0, || 1).expect("a chain");
+        assert_eq!((chain.after(false), chain.after(false)), (Some(0), Some(1)));
+        assert_eq!((chain.after(true), chain.after(false)), (None, Some(0)));
+    }
+
+    #[test]
+    fn pages_end() {
+        let mut pages = CatchUp::default();
+        assert_eq!((1..MAX_PAGES).find_map(|_| pages.after(Turn::More)), None);
+        assert_eq!(pages.after(Turn::More), Some(false));
+        assert_eq!(CatchUp::default().after(Turn::Complete), Some(true));
+        assert_eq!(CatchUp::default().after(Turn::Failed), Some(false));
+    }
+
+    #[test]
+    fn an_old_answer_counts_and_sends_the_next_question_elsewhere() {
+        let head = |age_ms| Head {
+            nonce: Nonce([0; 16]),
+            epoch: 1,
+            from: None,
+            to: Position { xmax: 1, xip: vec![] },
+            age_ms,
+            held_ms: 0,
+            read_at_ms: 1,
+            keys_version: 1,
+            settings_version: 1,
+            max_staleness_ms: 4_000,
+            next_page: None,
+        };
+        assert_eq!(judged(&head(1_000), Applied::Complete), (Turn::Complete, false));
+        assert_eq!(judged(&head(1_001), Applied::Complete), (Turn::Complete, true));
+        assert_eq!(judged(&head(0), Applied::Dropped(Why::Gap)), (Turn::Failed, true));
+        assert_eq!(judged(&head(0), Applied::Dropped(Why::OtherPages)), (Turn::More, false));
+        assert_eq!(judged(&head(0), Applied::More), (Turn::More, false));
+    }
+}

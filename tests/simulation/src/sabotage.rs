@@ -1,0 +1,54 @@
+//! What can be broken on purpose, each in one place of the shell around the real code.
+
+use serde::{Deserialize, Serialize};
+
+/// A broken variant that the checker must catch within a fixed number of seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Sabotage {
+    /// The lease counts from when the answer arrived.
+    LeaseFromReceipt,
+    /// A later page is applied to a view that was reset in between.
+    PartialAnswerIntoResetView,
+    /// A long answer covers what the reader had seen at its last page.
+    CursorFromLastPage,
+    /// A later raise overwrites `needed_until` instead of taking the greater.
+    NeededUntilOverwritten,
+    /// A proof is signed for longer than the row's `proof_until`.
+    SignedBeyondProofUntil,
+    /// What the coordinator said is acted upon whenever it arrives, without asking the gate again.
+    RenewalNotRechecked,
+    /// A position is "the highest transaction id seen": what was still open below it is forgotten.
+    SerialCursor,
+    /// A position counts transaction ids as seen that are not known durable.
+    XmaxNotLowered,
+    /// An answer's age is not stated.
+    AgeNotStated,
+    /// Heartbeats reach the new primary while reads go to the old one.
+    HeartbeatElsewhere,
+    /// A renewal writes its session back if it is gone.
+    UpsertOnRenewal,
+    /// A session is told to have expired although a renewal that began in time may still commit.
+    ExpiredWithoutLock,
+    /// "Nobody can know" is answered as "signed out".
+    OutageSignsOut,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::LeaseFromReceipt,
+        Self::PartialAnswerIntoResetView,
+        Self::CursorFromLastPage,
+        Self::NeededUntilOverwritten,
+        Self::SignedBeyondProofUntil,
+        Self::RenewalNotRechecked,
+        Self::SerialCursor,
+        Self::XmaxNotLowered,
+        Self::AgeNotStated,
+        Self::HeartbeatElsewhere,
+        Self::UpsertOnRenewal,
+        Self::ExpiredWithoutLock,
+        Self::OutageSignsOut,
+    ];
+}

@@ -1,0 +1,49 @@
+//! Every broken variant is caught within the fixed number of seeds, and what it comes down to is short enough to read.
+//!
+//! `cargo test -p edgekeep-simulation --test broken -- --nocapture` prints the lists.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a failed expectation is a failed test
+
+use edgekeep_simulation::{Plan, Sabotage, generate, run, shrink};
+
+/// The budget of `seeds.rs`.
+const SEEDS: u64 = 1_500;
+/// The longest list that is still readable.
+const READABLE: usize = 24;
+
+fn caught(sabotage: Sabotage) {
+    let plans = (0..SEEDS).map(|seed| Plan { sabotage: Some(sabotage), ..generate::small(seed) });
+    let found = plans.into_iter().find(|plan| run(plan).0.is_some()).expect("nothing was found");
+    let small = shrink(&found);
+    let violation = run(&small).0.expect("shrinking keeps the violation");
+    println!("{sabotage:?}, seed {}: {violation:?}", found.setup.seed);
+    for timed in &small.ops {
+        println!("  {:>6} {:?}", timed.at_ms, timed.op);
+    }
+    assert!(small.ops.len() <= READABLE, "{} ops", small.ops.len());
+    let whole = Plan { sabotage: None, ..small };
+    assert_eq!(run(&whole).0, None, "the same ops break nothing in a whole world");
+}
+
+macro_rules! caught {
+    ($($test:ident: $sabotage:ident;)*) => { $(
+        #[test]
+        fn $test() {
+            caught(Sabotage::$sabotage);
+        }
+    )* };
+}
+
+caught! {
+    lease_from_receipt: LeaseFromReceipt;
+    partial_answer_into_reset_view: PartialAnswerIntoResetView;
+    cursor_from_last_page: CursorFromLastPage;
+    needed_until_overwritten: NeededUntilOverwritten;
+    signed_beyond_proof_until: SignedBeyondProofUntil;
+    renewal_not_rechecked: RenewalNotRechecked;
+    serial_cursor: SerialCursor;
+    xmax_not_lowered: XmaxNotLowered;
+    age_not_stated: AgeNotStated;
+    heartbeat_elsewhere: HeartbeatElsewhere;
+    upsert_on_renewal: UpsertOnRenewal;
+    outage_signs_out: OutageSignsOut;
+}
