@@ -1,0 +1,1 @@
+//! Small histories by hand, each with one violation or with a case that looks like one.
