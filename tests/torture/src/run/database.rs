@@ -1,0 +1,50 @@
+//! The final state of the database, for the checker.
+
+use std::collections::BTreeMap;
+
+use edgekeep_tests::sql::Sql;
+
+use crate::checker::audit::{Account, Accounts, Entry, StoredAttempt};
+
+/// Reads everything about these users. Names are made by the run and need no quoting.
+#[must_use]
+pub fn accounts(url: &str, names: &[String]) -> Accounts {
+    let mut sql = Sql::connect(url);
+    let mut all = BTreeMap::new();
+    for (number, name) in (0..).zip(names) {
+        let user = format!("(SELECT user_id FROM users WHERE name = '{name}')");
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let audit = sql.rows(&format!(
+            "SELECT action, encode(session_id, 'hex'), detail->>'reason', detail->>'outcome' FROM audit
+             WHERE user_id = {user} ORDER BY audit_id"
+        ));
+        let audit = audit.iter().map(|row| Entry {
+            action: row[0].clone(),
+            session: some(&row[1]),
+            reason: some(&row[2]),
+            outcome: some(&row[3]),
+        });
+        let current = sql.rows(&format!("SELECT encode(session_id, 'hex') FROM session WHERE user_id = {user}"));
+        let attempts = sql.rows(&format!(
+            "SELECT operation, outcome, encode(session_id, 'hex') FROM attempt
+             WHERE subject = (SELECT subject FROM users WHERE name = '{name}')"
+        ));
+        let attempts = attempts.iter().map(|row| StoredAttempt {
+            operation: row[0].clone(),
+            outcome: some(&row[1]),
+            session: some(&row[2]),
+        });
+        let flag = |sql: &mut Sql, of: &str| {
+            sql.number(&format!("SELECT count(*) FROM users WHERE name = '{name}' AND {of}")) > 0
+        };
+        let account = Account {
+            audit: audit.collect(),
+            current: current.into_iter().flatten().collect(),
+            attempts: attempts.collect(),
+            disabled: flag(&mut sql, "disabled_at IS NOT NULL"),
+            role: flag(&mut sql, "'admin' = ANY(roles)"),
+        };
+        all.insert(number, account);
+    }
+    all
+}
