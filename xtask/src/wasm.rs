@@ -75,6 +75,16 @@ pub fn build_with_faults(quiet: bool) -> Result<Bundle> {
     build_crate("edgekeep-edge", &["fault-injection"], &paths::root().join("edge/entry.js"), &folder, quiet)
 }
 
+/// Builds the worker that counts leases from receipt, for the torture of builds that break a rule, into
+/// `target/edge-sabotage`.
+///
+/// # Errors
+/// If any step fails.
+pub fn build_sabotaged(quiet: bool) -> Result<Bundle> {
+    let folder = paths::target().join("edge-sabotage");
+    build_crate("edgekeep-edge", &["sabotage"], &paths::root().join("edge/entry.js"), &folder, quiet)
+}
+
 /// Builds the worker in `package`, with `entry` as its main module, into `folder`.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use super::settings;
 use super::users::{self, UserState};
 use super::{DbError, affected, bytes, signed, unsigned, user_id};
+use crate::sabotage;
 
 /// A session's row. Times in coordinator milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,6 +211,9 @@ pub async fn end(
     affected(rows, endings.len(), "a session that ended twice")?;
     let needed_until_ms = endings.iter().map(|ending| ending.session.proof_until_ms).max().unwrap_or(0);
     if needed_until_ms <= now_ms && endings.iter().all(|ending| ending.session.expired(now_ms)) {
+        return Ok(false);
+    }
+    if sabotage::breaks(sabotage::Rule::EndRaisesNothing) {
         return Ok(false);
     }
     raise(conn, epoch, state, needed_until_ms).await?;

@@ -38,7 +38,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let found = if options.check { check_again() } else { torture(&options) };
+    let found = if options.check { check_again(options.sabotage.as_deref()) } else { torture(&options) };
     match found {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(3),
@@ -60,14 +60,14 @@ fn torture(options: &Options) -> anyhow::Result<usize> {
         max_staleness_ms: options.max_staleness_ms,
         sabotage: options.sabotage.clone(),
     };
-    println!("seed {}; logs and history go to {}", plan.seed, run::folder().display());
+    println!("seed {}; logs and history go to {}", plan.seed, run::folder(plan.sabotage.as_deref()).display());
     let summary = run::run(&plan)?;
     println!("\n{}", summary.text);
     Ok(summary.violations)
 }
 
-fn check_again() -> anyhow::Result<usize> {
-    let folder = run::folder();
+fn check_again(sabotage: Option<&str>) -> anyhow::Result<usize> {
+    let folder = run::folder(sabotage);
     let history = serde_json::from_slice(&std::fs::read(folder.join("history.json"))?)?;
     let database = serde_json::from_slice(&std::fs::read(folder.join("database.json"))?)?;
     let mut violations = checker::check(&history);

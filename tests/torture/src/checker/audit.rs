@@ -203,7 +203,11 @@ fn end_state(
             let text = format!("session {id} was ended, as an answer said, and is current in the database");
             found.push(Violation::new("G9", text, &[life.born.by, seen.by]));
         }
+        // An edge that has signed a session out remembers that, also if it had ended before for another reason.
+        let asked = user.operations.iter().filter(|op| op.action == Action::Logout { session: *number });
+        let asked_us = asked.map(|op| op.sent_us).min().unwrap_or(NEVER);
         let said = life.checks.iter().find(|op| match op.outcome {
+            Outcome::Refused(Why::NoSession(Reason::SignedOut)) if op.returned_us >= asked_us => false,
             // Whoever ends a session whose time is up notes that it had expired; one whose time was up later is noted
             // by whatever ended it.
             Outcome::Refused(Why::NoSession(reason)) => {

@@ -207,7 +207,9 @@ impl One<'_> {
         let Some(session) = self.session else { return };
         let route = self.route();
         let mut jar = std::mem::take(&mut self.jar);
-        self.open(session, route, &mut jar);
+        if matches!(self.open(session, route, &mut jar), Outcome::Unknown { .. }) {
+            self.pause(40);
+        }
         if jar.session_names().is_empty() {
             self.session = None;
         } else if route == Route::Lease {
@@ -351,15 +353,16 @@ impl One<'_> {
         while self.clients.going() {
             self.pause(60);
             if self.session.is_none() {
-                let wrong = self.random.one_in(10);
+                // The other device has it now, for a while.
+                self.pause(2_500);
+                let wrong = self.random.one_in(20);
                 self.login(wrong, false);
-                self.pause(200);
                 continue;
             }
-            match self.random.below(120) {
+            match self.random.below(160) {
                 0 | 1 => self.login(false, true),
-                2 | 3 => self.login(false, false),
-                4..=7 => self.logout(),
+                2 => self.login(false, false),
+                3..=5 => self.logout(),
                 8 => self.logout_everywhere(),
                 9 => self.change_password(false),
                 10 => self.change_password(true),
@@ -392,7 +395,7 @@ impl One<'_> {
             let stolen = {
                 let known = self.account.known();
                 let newest = known.cookies.len().saturating_sub(1);
-                let at = if self.random.one_in(2) {
+                let at = if !self.random.one_in(4) {
                     newest
                 } else {
                     usize::try_from(self.random.below(STOLEN as u64)).unwrap_or(0)
@@ -401,7 +404,9 @@ impl One<'_> {
             };
             if let Some((session, mut jar)) = stolen {
                 let route = self.route();
-                self.open(session, route, &mut jar);
+                if !matches!(self.open(session, route, &mut jar), Outcome::Accepted { .. }) {
+                    self.pause(40);
+                }
             }
             self.pause(6);
         }
@@ -410,7 +415,7 @@ impl One<'_> {
     /// Somebody who guesses, sometimes many at once.
     fn guess(&mut self) {
         while self.clients.going() {
-            let at_once = if self.random.one_in(3) { 8 } else { 1 };
+            let at_once = if self.random.one_in(4) { 8 } else { 1 };
             let guesses: Vec<(Secret, String, u32, usize)> = (0..at_once)
                 .map(|_| {
                     let (secret, password) = self.password(true);
@@ -430,7 +435,7 @@ impl One<'_> {
                     });
                 }
             });
-            self.pause(4_000);
+            self.pause(12_000);
         }
     }
 }

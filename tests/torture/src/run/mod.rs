@@ -100,10 +100,11 @@ impl Plan {
     }
 }
 
-/// Where histories, fault logs and summaries go.
+/// Where history, fault log and summary go; those of a sabotaged build beside those of what ships.
 #[must_use]
-pub fn folder() -> PathBuf {
-    xtask::paths::target().join("torture")
+pub fn folder(sabotage: Option<&str>) -> PathBuf {
+    let all = xtask::paths::target().join("torture");
+    sabotage.map_or_else(|| all.clone(), |rule| all.join(rule))
 }
 
 /// Runs, checks, and writes everything down. Gives the summary.
@@ -111,7 +112,7 @@ pub fn folder() -> PathBuf {
 /// # Errors
 /// If the parts do not start, or do not recover from a storm.
 pub fn run(plan: &Plan) -> Result<Summary> {
-    let folder = folder();
+    let folder = folder(plan.sabotage.as_deref());
     fs::create_dir_all(&folder)?;
     let mut fleet = Fleet::start(plan);
     let recorder = Recorder::new(plan.rules());
