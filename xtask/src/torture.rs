@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::artifacts::{self, EdgeBuild};
 use crate::cli::Torture;
 use crate::node::Tools;
+use crate::suites::count::Count;
 use crate::{command, console, wasm};
 
 /// The edge's rule; the others are the coordinator's.
@@ -41,6 +42,32 @@ pub fn run(options: &Torture) -> Result<ExitCode> {
         }
         _ => ExitCode::FAILURE,
     })
+}
+
+/// Minutes of storm in the suite: of what ships, and of a sabotaged build, which is found out long before.
+const SUITE_MINUTES: [f64; 2] = [2.0, 1.0];
+/// The rule that the suite breaks.
+const SUITE_RULE: &str = "end-raises-nothing";
+
+/// The suite: a short run of what ships finds nothing, and one of a sabotaged build finds something. Their seeds are
+/// fixed, so that the same plan is run each time.
+pub(crate) fn suite() -> Count {
+    let [clean, broken] = SUITE_MINUTES;
+    let of = |minutes: f64, sabotage: Option<&str>| Torture {
+        minutes,
+        seed: Some(1),
+        sabotage: sabotage.map(str::to_owned),
+        more: Vec::new(),
+    };
+    let passed = |options: &Torture| {
+        run(options).and_then(|code| match code {
+            ExitCode::SUCCESS => Ok(()),
+            _ => bail!("see above"),
+        })
+    };
+    let mut count = Count::of(passed(&of(clean, None)));
+    count += Count::of(passed(&of(broken, Some(SUITE_RULE))));
+    count
 }
 
 /// Builds what is needed and gives the command.

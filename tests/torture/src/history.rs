@@ -243,6 +243,8 @@ pub struct Rules {
     pub lockout_base_us: Us,
     /// For so long an attempt belongs to the delivery that reserved it.
     pub owner_deadline_us: Us,
+    /// Nothing takes effect later than this after it was sent: longer than an edge tries and any fault lasts.
+    pub late_us: Us,
     /// Idle timeout of a session.
     pub idle_us: Us,
     /// Absolute timeout of a session.

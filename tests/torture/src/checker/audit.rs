@@ -39,6 +39,8 @@ pub struct StoredAttempt {
     pub outcome: Option<String>,
     /// The session that it made.
     pub session: Option<String>,
+    /// When its place was reserved, on the database's clock.
+    pub reserved_ms: u64,
 }
 
 /// The final state of one user.
@@ -48,7 +50,9 @@ pub struct Account {
     pub audit: Vec<Entry>,
     /// Ids of current sessions.
     pub current: Vec<String>,
-    /// All attempts for the user's name.
+    /// When the lock was lifted by an administrator, on the database's clock.
+    pub unlocked_ms: Vec<u64>,
+    /// All attempts for the user's name, in the order of their places.
     pub attempts: Vec<StoredAttempt>,
     /// The user may not sign in.
     pub disabled: bool,
@@ -147,6 +151,7 @@ fn check_user(user: &User<'_>, account: &Account) -> Vec<Violation> {
     }
     found.extend(in_time(name, &places));
     found.extend(end_state(user, &lives, account, current, &logged));
+    found.extend(too_many_places(user, account));
     found.extend(numbers_of(user, account, &counts, &logged, &numbers));
     found
 }
@@ -171,6 +176,31 @@ fn in_time(name: u32, places: &[Place<'_>]) -> Option<Violation> {
             let late_ms = (from.0 - by.0) as f64 / 1_000.0;
             let text = format!("user {name}: the database's order contradicts what clients saw, by {late_ms:.1} ms");
             return Some(Violation::new("audit", text, &shown));
+        }
+    }
+    None
+}
+
+/// G6, in the order of places: of F + 1 attempts in a row that failed, with no success between them, the last one had to
+/// wait for the end of a lock.
+fn too_many_places(user: &User<'_>, account: &Account) -> Option<Violation> {
+    let name = user.operations.first().map_or(0, |op| op.user);
+    let limit = user.history.rules.guess_limit as usize;
+    let mut failed: Vec<u64> = Vec::new();
+    for row in &account.attempts {
+        match (row.outcome.as_deref(), &row.session) {
+            (Some("succeeded"), Some(_)) => failed.clear(),
+            (Some("invalid_credentials"), _) => {
+                failed.push(row.reserved_ms);
+                let Some(first) = failed.len().checked_sub(limit + 1).map(|at| failed[at]) else { continue };
+                let unlocked = account.unlocked_ms.iter().any(|at| (first..=row.reserved_ms).contains(at));
+                // Milliseconds are cut off.
+                if !unlocked && (row.reserved_ms - first + 1) * 1_000 < user.history.rules.lockout_base_us {
+                    let text = format!("user {name}: more than {limit} places were given out in one run");
+                    return Some(Violation::new("G6", text, &[]));
+                }
+            }
+            _ => {}
         }
     }
     None

@@ -6,14 +6,14 @@
 //! (docs/guarantees.md, G6); only those that begin and end between two possible beginnings are counted here.
 
 use super::Violation;
-use super::user::{Fate, Kind, Tried, User};
+use super::user::{Fate, Kind, Tried, User, by_us};
 use crate::history::{Action, NEVER, Operation, Outcome, Us, Why};
 
 /// Something that can begin a new run.
 struct Reset {
     from_us: Us,
-    /// [`NEVER`]: perhaps it never happens.
     by_us: Us,
+    certain: bool,
 }
 
 /// Violations of one user.
@@ -28,10 +28,14 @@ pub fn check(user: &User<'_>) -> Vec<Violation> {
 
 fn resets(user: &User<'_>) -> Vec<Reset> {
     let made = user.attempts.iter().filter(|tried| tried.kind != Kind::LogoutEverywhere);
-    let made = made.filter_map(|tried| Some(Reset { from_us: tried.from_us, by_us: tried.effect_by_us()? }));
+    let made = made.filter_map(|tried| {
+        let certain = tried.certain_by_us().is_some();
+        Some(Reset { from_us: tried.from_us, by_us: tried.effect_by_us()?, certain })
+    });
     let unlocked = user.operations.iter().filter(|op| op.action == Action::Unlock).map(|op| Reset {
         from_us: op.sent_us,
-        by_us: if op.outcome == Outcome::Done { op.returned_us } else { NEVER },
+        by_us: by_us(user.history, op),
+        certain: op.outcome == Outcome::Done,
     });
     let mut all: Vec<Reset> = made.chain(unlocked).collect();
     all.sort_by_key(|reset| reset.from_us);
@@ -79,7 +83,7 @@ fn locked_for_nothing(user: &User<'_>, resets: &[Reset]) -> Option<Violation> {
     // A right password counts as well while its owner is dead: from the owner's deadline until another one settles it.
     let ends = |tried: &Tried<'_>| match tried.fate {
         Fate::Failed { by_us } => Some(by_us),
-        Fate::Open => Some(NEVER),
+        Fate::Open => Some(tried.late_us),
         Fate::Succeeded { by_us } => (by_us - tried.from_us >= user.history.rules.owner_deadline_us).then_some(by_us),
         Fate::NotDone => None,
     };
@@ -89,7 +93,7 @@ fn locked_for_nothing(user: &User<'_>, resets: &[Reset]) -> Option<Violation> {
     ended.sort_unstable();
     // Certain resets by their end, with the latest beginning of those up to here.
     let mut certain: Vec<(Us, Us)> =
-        resets.iter().filter(|reset| reset.by_us != NEVER).map(|reset| (reset.by_us, reset.from_us)).collect();
+        resets.iter().filter(|reset| reset.certain).map(|reset| (reset.by_us, reset.from_us)).collect();
     certain.sort_unstable();
     for at in 1..certain.len() {
         certain[at].1 = certain[at].1.max(certain[at - 1].1);
@@ -101,6 +105,11 @@ fn locked_for_nothing(user: &User<'_>, resets: &[Reset]) -> Option<Violation> {
         let before = certain.partition_point(|(by, _)| *by <= op.sent_us);
         let since = before.checked_sub(1).map_or(0, |at| certain[at].1);
         let possible = begun.partition_point(|from| *from <= op.returned_us) - ended.partition_point(|by| *by < since);
+        // An attempt that has a place is never told that the account is locked: it gets its own outcome.
+        let these = begun.partition_point(|from| *from < op.sent_us);
+        let mut these = counted[these..].iter().take_while(|(from, _)| *from == op.sent_us);
+        let itself = these.any(|(_, by)| *by > op.returned_us);
+        let possible = possible - usize::from(itself);
         if possible < limit {
             let text = format!("locked, though at most {possible} of {limit} attempts can have failed in this run");
             return Some(Violation::new("lock", text, &[op]));

@@ -268,7 +268,7 @@ fn expiry(user: &User<'_>, life: &Life<'_>) -> Option<Violation> {
         }
         used = match op.outcome {
             // It may be renewed later, by a request that nobody waits for any more.
-            Outcome::Unknown { .. } => NEVER,
+            Outcome::Unknown { .. } => used.max(op.sent_us.saturating_add(rules.late_us)),
             _ => used.max(op.returned_us),
         };
     }

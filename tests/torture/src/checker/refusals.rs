@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use super::Violation;
 use super::lives::{Life, Lives};
-use super::user::{Fate, Kind, User};
-use crate::history::{Action, NEVER, Operation, Outcome, Reason, SessionNo, Us, Why};
+use super::user::{Fate, Kind, User, by_us};
+use crate::history::{Action, Operation, Outcome, Reason, SessionNo, Us, Why};
 
 /// Things that can have happened, each between two instants; with the attempt that each is of.
 #[derive(Default)]
@@ -62,12 +62,12 @@ impl Endings {
         };
         let by_administrator = |action: Action| {
             let these = user.operations.iter().filter(|op| op.action == action);
-            Possible::new(these.map(|op| (op.sent_us, done_by(op), None)).collect())
+            Possible::new(these.map(|op| (op.sent_us, by_us(user.history, op), None)).collect())
         };
         let mut of_session: HashMap<SessionNo, Vec<(Us, Us, Option<usize>)>> = HashMap::new();
         for op in &user.operations {
             if let Action::Logout { session } = op.action {
-                of_session.entry(session).or_default().push((op.sent_us, done_by(op), None));
+                of_session.entry(session).or_default().push((op.sent_us, by_us(user.history, op), None));
             }
         }
         for (at, tried) in user.attempts.iter().enumerate() {
@@ -107,10 +107,6 @@ impl Endings {
             }
         }
     }
-}
-
-const fn done_by(op: &Operation) -> Us {
-    if matches!(op.outcome, Outcome::Done) { op.returned_us } else { NEVER }
 }
 
 /// Violations of one user.

@@ -10,8 +10,10 @@ use crate::history::{NEVER, Us};
 pub struct Write<V> {
     /// It happened not before this.
     pub from_us: Us,
-    /// It had happened by then; [`NEVER`]: perhaps it never happens.
+    /// It had happened by then, if it happens at all.
     pub by_us: Us,
+    /// It has happened.
+    pub certain: bool,
     /// The new value.
     pub value: V,
 }
@@ -29,20 +31,17 @@ impl<V: Copy + Eq + Hash> Register<V> {
     /// Begins with a value.
     #[must_use]
     pub fn new(initial: V, mut writes: Vec<Write<V>>) -> Self {
-        writes.push(Write { from_us: 0, by_us: 0, value: initial });
+        writes.push(Write { from_us: 0, by_us: 0, certain: false, value: initial });
         writes.sort_by_key(|write| write.from_us);
         // The earliest end of a certain write that began at or after each one.
-        let mut certain: Vec<(Us, Us)> = writes
-            .iter()
-            .filter(|w| w.by_us != NEVER && (w.from_us, w.by_us) != (0, 0))
-            .map(|w| (w.from_us, w.by_us))
-            .collect();
+        let mut certain: Vec<(Us, Us)> =
+            writes.iter().filter(|write| write.certain).map(|write| (write.from_us, write.by_us)).collect();
         for at in (1..certain.len()).rev() {
             certain[at - 1].1 = certain[at - 1].1.min(certain[at].1);
         }
         let lasts_until = |write: &Write<V>| {
             let next = certain.partition_point(|(from, _)| *from < write.by_us);
-            if write.by_us == NEVER { NEVER } else { certain.get(next).map_or(NEVER, |(_, by)| *by) }
+            certain.get(next).map_or(NEVER, |(_, by)| *by)
         };
         let mut of_value: HashMap<V, Vec<(Us, Us)>> = HashMap::new();
         let mut all: Vec<(Us, (V, Us), Option<(V, Us)>)> = Vec::new();
@@ -89,7 +88,11 @@ mod tests {
     use super::*;
 
     fn write(from_us: Us, by_us: Us, value: u32) -> Write<u32> {
-        Write { from_us, by_us, value }
+        Write { from_us, by_us, certain: true, value }
+    }
+
+    fn maybe(from_us: Us, by_us: Us, value: u32) -> Write<u32> {
+        Write { from_us, by_us, certain: false, value }
     }
 
     #[test]
@@ -102,15 +105,16 @@ mod tests {
 
     #[test]
     fn a_write_that_may_have_happened_makes_nothing_certain() {
-        let register = Register::new(0, vec![write(10, NEVER, 1), write(30, 40, 2), write(50, 60, 2)]);
+        let register =
+            Register::new(0, vec![maybe(10, 1_000, 1), write(30, 40, 2), write(50, 60, 2), write(2_000, 2_010, 2)]);
         assert!(register.possible(0, 35, 36) && !register.possible(0, 41, 99));
         assert!(register.possible(1, 900, 901), "it may come late");
-        assert!(!register.certain(2, 61, 99));
+        assert!(!register.certain(2, 61, 99) && register.certain(2, 2_011, 9_999));
     }
 
     #[test]
     fn the_same_value_twice_stays_certain() {
-        let register = Register::new(0, vec![write(10, 20, 1), write(30, NEVER, 1), write(50, 60, 1)]);
+        let register = Register::new(0, vec![write(10, 20, 1), maybe(30, 99, 1), write(50, 60, 1)]);
         assert!(register.certain(1, 25, 999));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::register::{Register, Write};
-use crate::history::{Action, Attempt, History, NEVER, NewSecret, Operation, Outcome, Secret, SessionNo, Us, Why};
+use crate::history::{Action, Attempt, History, NewSecret, Operation, Outcome, Secret, SessionNo, Us, Why};
 
 /// Which operation an attempt is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +43,8 @@ pub struct Tried<'a> {
     pub deliveries: Vec<&'a Operation>,
     /// When the first was sent.
     pub from_us: Us,
+    /// If nobody knows when it took effect, it did by then.
+    pub late_us: Us,
     /// What is known of it.
     pub fate: Fate,
     /// The session that it made, if an answer has said so.
@@ -50,12 +52,12 @@ pub struct Tried<'a> {
 }
 
 impl Tried<'_> {
-    /// When it had happened at the latest, if it can have happened; [`NEVER`] if it may yet.
+    /// When it had happened at the latest, if it can have happened.
     #[must_use]
     pub fn effect_by_us(&self) -> Option<Us> {
         match (self.fate, self.attempt.secret) {
             (Fate::Succeeded { by_us }, _) => Some(by_us),
-            (Fate::Open, Secret::Chosen(_)) => Some(NEVER),
+            (Fate::Open, Secret::Chosen(_)) => Some(self.late_us),
             (Fate::Open, Secret::Wrong(_)) | (Fate::Failed { .. } | Fate::NotDone, _) => None,
         }
     }
@@ -103,15 +105,17 @@ impl<'a> User<'a> {
         let attempts = attempts(history, &operations);
         let changed = attempts.iter().filter_map(|tried| match (tried.kind, tried.new, tried.effect_by_us()) {
             (Kind::ChangePassword, Some(NewSecret::Good(value)), Some(by_us)) => {
-                Some(Write { from_us: tried.from_us, by_us, value })
+                let certain = tried.certain_by_us().is_some();
+                Some(Write { from_us: tried.from_us, by_us, certain, value })
             }
             _ => None,
         });
         let password = Register::new(0, changed.collect());
         let admin = |initial: bool, value: fn(&Action) -> Option<bool>| {
             let writes = operations.iter().filter_map(|op| {
-                let by_us = if op.outcome == Outcome::Done { op.returned_us } else { NEVER };
-                Some(Write { from_us: op.sent_us, by_us, value: value(&op.action)? })
+                let certain = op.outcome == Outcome::Done;
+                let by_us = by_us(history, op);
+                Some(Write { from_us: op.sent_us, by_us, certain, value: value(&op.action)? })
             });
             Register::new(initial, writes.collect())
         };
@@ -137,10 +141,12 @@ fn attempts<'a>(history: &History, operations: &[&'a Operation]) -> Vec<Tried<'a
         };
         let place = *places.entry((kind, attempt, new)).or_insert_with(|| {
             let from_us = op.sent_us;
-            all.push(Tried { kind, attempt, new, deliveries: vec![], from_us, fate: Fate::NotDone, session: None });
+            let (fate, session, deliveries) = (Fate::NotDone, None, vec![]);
+            all.push(Tried { kind, attempt, new, deliveries, from_us, late_us: 0, fate, session });
             all.len() - 1
         });
         all[place].deliveries.push(op);
+        all[place].late_us = op.sent_us.saturating_add(history.rules.late_us);
     }
     for tried in &mut all {
         let first =
@@ -158,6 +164,12 @@ fn attempts<'a>(history: &History, operations: &[&'a Operation]) -> Vec<Tried<'a
         });
     }
     all
+}
+
+/// When an operation without a password had happened at the latest, if it happened.
+#[must_use]
+pub fn by_us(history: &History, op: &Operation) -> Us {
+    if op.outcome == Outcome::Done { op.returned_us } else { op.sent_us.saturating_add(history.rules.late_us) }
 }
 
 const fn is_unknown(op: &Operation) -> bool {

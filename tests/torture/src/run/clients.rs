@@ -415,7 +415,7 @@ impl One<'_> {
     /// Somebody who guesses, sometimes many at once.
     fn guess(&mut self) {
         while self.clients.going() {
-            let at_once = if self.random.one_in(4) { 8 } else { 1 };
+            let at_once = if self.random.one_in(3) { 8 } else { 1 + self.random.below(3) };
             let guesses: Vec<(Secret, String, u32, usize)> = (0..at_once)
                 .map(|_| {
                     let (secret, password) = self.password(true);
@@ -435,7 +435,7 @@ impl One<'_> {
                     });
                 }
             });
-            self.pause(12_000);
+            self.pause(8_000);
         }
     }
 }

@@ -26,20 +26,25 @@ pub fn accounts(url: &str, names: &[String]) -> Accounts {
         });
         let current = sql.rows(&format!("SELECT encode(session_id, 'hex') FROM session WHERE user_id = {user}"));
         let attempts = sql.rows(&format!(
-            "SELECT operation, outcome, encode(session_id, 'hex') FROM attempt
-             WHERE subject = (SELECT subject FROM users WHERE name = '{name}')"
+            "SELECT operation, outcome, encode(session_id, 'hex'), floor(extract(epoch FROM reserved_at) * 1000)::bigint
+             FROM attempt WHERE subject = (SELECT subject FROM users WHERE name = '{name}') ORDER BY seq"
         ));
         let attempts = attempts.iter().map(|row| StoredAttempt {
             operation: row[0].clone(),
             outcome: some(&row[1]),
             session: some(&row[2]),
+            reserved_ms: row[3].parse().expect("a number"),
         });
+        let unlocked = sql.rows(&format!(
+            "SELECT floor(extract(epoch FROM at) * 1000)::bigint FROM audit WHERE user_id = {user} AND action = 'unlocked'"
+        ));
         let flag = |sql: &mut Sql, of: &str| {
             sql.number(&format!("SELECT count(*) FROM users WHERE name = '{name}' AND {of}")) > 0
         };
         let account = Account {
             audit: audit.collect(),
             current: current.into_iter().flatten().collect(),
+            unlocked_ms: unlocked.iter().map(|row| row[0].parse().expect("a number")).collect(),
             attempts: attempts.collect(),
             disabled: flag(&mut sql, "disabled_at IS NOT NULL"),
             role: flag(&mut sql, "'admin' = ANY(roles)"),

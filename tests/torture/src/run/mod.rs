@@ -48,6 +48,8 @@ const SABOTAGE: &str = "EDGEKEEP_TEST_SABOTAGE";
 const GUESS_LIMIT: u32 = 5;
 const LOCKOUT_BASE_MS: u64 = 2_000;
 const OWNER_DEADLINE_MS: u64 = 3_000;
+/// An edge tries for ten seconds, a coordinator and its database for less, a fault lasts for less than five.
+const LATE_MS: u64 = 30_000;
 const IDLE_MS: u64 = 20_000;
 const ABSOLUTE_MS: u64 = 45_000;
 
@@ -94,6 +96,7 @@ impl Plan {
             guess_limit: GUESS_LIMIT,
             lockout_base_us: us(LOCKOUT_BASE_MS),
             owner_deadline_us: us(OWNER_DEADLINE_MS),
+            late_us: us(LATE_MS),
             idle_us: us(IDLE_MS),
             absolute_us: us(ABSOLUTE_MS),
         }

@@ -42,6 +42,7 @@ const RULES: Rules = Rules {
     guess_limit: 5,
     lockout_base_us: 3_000 * MS,
     owner_deadline_us: 3_000 * MS,
+    late_us: 10_000 * MS,
     idle_us: 20_000 * MS,
     absolute_us: 40_000 * MS,
 };
@@ -340,7 +341,10 @@ impl World {
                 match action {
                     Action::Disable => user.end(now, Reason::Disabled),
                     Action::Revoke => user.end(now, Reason::Revoked),
-                    Action::Unlock => (user.failures, user.locked_until) = (0, 0),
+                    Action::Unlock => {
+                        (user.failures, user.locked_until) = (0, 0);
+                        user.account.unlocked_ms.push(now / MS);
+                    }
                     _ => {}
                 }
                 let mut state = user.now();
@@ -462,7 +466,7 @@ impl World {
             user.fail(now, bug);
             user.log("refused", None, None, Some("invalid_credentials"));
             for _ in 0..if bug == Some(Bug::StoredTwice) { 2 } else { 1 } {
-                user.store(operation, "invalid_credentials", None);
+                user.store(now, operation, "invalid_credentials", None);
             }
             return Outcome::Refused(Why::Credentials);
         }
@@ -470,7 +474,7 @@ impl World {
             user.end(now, Reason::SignedOut);
             user.settled.insert(key, Ok(None));
             user.log(operation, None, None, Some("succeeded"));
-            user.store(operation, "succeeded", None);
+            user.store(now, operation, "succeeded", None);
             return Outcome::Done;
         }
         (user.failures, user.locked_until) = (0, 0);
@@ -505,7 +509,7 @@ impl World {
         if !(bug == Some(Bug::AuditLost) && chance || lost) {
             user.log(operation, Some(next), None, Some("succeeded"));
         }
-        user.store(operation, "succeeded", Some(next));
+        user.store(now, operation, "succeeded", Some(next));
         self.history.sessions.push(format!("s{}", next.0));
         signed_in(&self.users[number as usize], next)
     }
@@ -538,12 +542,13 @@ impl User {
         }
     }
 
-    fn store(&mut self, operation: &str, outcome: &str, session: Option<SessionNo>) {
+    fn store(&mut self, now: Us, operation: &str, outcome: &str, session: Option<SessionNo>) {
         let session = session.map(|number| format!("s{}", number.0));
         self.account.attempts.push(StoredAttempt {
             operation: operation.into(),
             outcome: Some(outcome.into()),
             session,
+            reserved_ms: now / MS,
         });
     }
 }
