@@ -41,6 +41,8 @@ pub struct StoredAttempt {
     pub session: Option<String>,
     /// When its place was reserved, on the database's clock.
     pub reserved_ms: u64,
+    /// When it was settled.
+    pub settled_ms: Option<u64>,
 }
 
 /// The final state of one user.
@@ -50,6 +52,8 @@ pub struct Account {
     pub audit: Vec<Entry>,
     /// Ids of current sessions.
     pub current: Vec<String>,
+    /// When a run of failures locked it, on the database's clock.
+    pub locked_ms: Vec<u64>,
     /// When the lock was lifted by an administrator, on the database's clock.
     pub unlocked_ms: Vec<u64>,
     /// All attempts for the user's name, in the order of their places.
@@ -152,6 +156,7 @@ fn check_user(user: &User<'_>, account: &Account) -> Vec<Violation> {
     found.extend(in_time(name, &places));
     found.extend(end_state(user, &lives, account, current, &logged));
     found.extend(too_many_places(user, account));
+    found.extend(locked_too_soon(user, account));
     found.extend(numbers_of(user, account, &counts, &logged, &numbers));
     found
 }
@@ -204,6 +209,22 @@ fn too_many_places(user: &User<'_>, account: &Account) -> Option<Violation> {
         }
     }
     None
+}
+
+/// The other half: fewer than F places taken since the last success lock nobody.
+fn locked_too_soon(user: &User<'_>, account: &Account) -> Option<Violation> {
+    let limit = user.history.rules.guess_limit as usize;
+    let name = user.operations.first().map_or(0, |op| op.user);
+    account.locked_ms.iter().find_map(|at| {
+        let before: Vec<&StoredAttempt> = account.attempts.iter().filter(|row| row.reserved_ms <= *at).collect();
+        let is_reset =
+            |row: &&StoredAttempt| row.session.is_some() && row.settled_ms.is_some_and(|settled| settled < *at);
+        let taken = before.iter().rev().take_while(|row| !is_reset(row)).count();
+        (taken < limit).then(|| {
+            let text = format!("user {name} was locked when {taken} of {limit} places were taken");
+            Violation::new("lock", text, &[])
+        })
+    })
 }
 
 fn end_state(

@@ -26,7 +26,8 @@ pub fn accounts(url: &str, names: &[String]) -> Accounts {
         });
         let current = sql.rows(&format!("SELECT encode(session_id, 'hex') FROM session WHERE user_id = {user}"));
         let attempts = sql.rows(&format!(
-            "SELECT operation, outcome, encode(session_id, 'hex'), floor(extract(epoch FROM reserved_at) * 1000)::bigint
+            "SELECT operation, outcome, encode(session_id, 'hex'), floor(extract(epoch FROM reserved_at) * 1000)::bigint,
+                    floor(extract(epoch FROM settled_at) * 1000)::bigint
              FROM attempt WHERE subject = (SELECT subject FROM users WHERE name = '{name}') ORDER BY seq"
         ));
         let attempts = attempts.iter().map(|row| StoredAttempt {
@@ -34,17 +35,24 @@ pub fn accounts(url: &str, names: &[String]) -> Accounts {
             outcome: some(&row[1]),
             session: some(&row[2]),
             reserved_ms: row[3].parse().expect("a number"),
+            settled_ms: row[4].parse().ok(),
         });
-        let unlocked = sql.rows(&format!(
-            "SELECT floor(extract(epoch FROM at) * 1000)::bigint FROM audit WHERE user_id = {user} AND action = 'unlocked'"
-        ));
+        let mut times = |which: &str| -> Vec<u64> {
+            let rows =
+                sql.rows(&format!("SELECT floor(extract(epoch FROM at) * 1000)::bigint FROM audit WHERE {which}"));
+            rows.iter().map(|row| row[0].parse().expect("a number")).collect()
+        };
+        let unlocked_ms = times(&format!("user_id = {user} AND action = 'unlocked'"));
+        let locked_ms =
+            times(&format!("subject = (SELECT subject FROM users WHERE name = '{name}') AND action = 'locked'"));
         let flag = |sql: &mut Sql, of: &str| {
             sql.number(&format!("SELECT count(*) FROM users WHERE name = '{name}' AND {of}")) > 0
         };
         let account = Account {
             audit: audit.collect(),
             current: current.into_iter().flatten().collect(),
-            unlocked_ms: unlocked.iter().map(|row| row[0].parse().expect("a number")).collect(),
+            locked_ms,
+            unlocked_ms,
             attempts: attempts.collect(),
             disabled: flag(&mut sql, "disabled_at IS NOT NULL"),
             role: flag(&mut sql, "'admin' = ANY(roles)"),

@@ -16,13 +16,20 @@ enum Mode {
     Cut,
 }
 
-/// What happens once, to whatever passes next.
+/// What happens to a question now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Once {
+pub enum Loss {
     /// A question is thrown away and its connection closed.
     DropBefore,
     /// A question gets through; the answer is thrown away and the connection closed.
     DropAfter,
+}
+
+struct Lossy {
+    what: Loss,
+    /// Every n-th question.
+    every: u64,
+    seen: u64,
 }
 
 type Trap = Box<dyn FnOnce() + Send>;
@@ -33,12 +40,10 @@ struct State {
     questions_late: Duration,
     /// Every answer waits for so long.
     answers_late: Duration,
-    once: Vec<Once>,
+    lossy: Option<Lossy>,
     trap: Option<Trap>,
     streams: HashMap<u64, [TcpStream; 2]>,
     next: u64,
-    /// Faults of `once` and traps that have met something.
-    met: usize,
 }
 
 struct Shared {
@@ -65,11 +70,10 @@ impl Link {
             mode: Mode::Whole,
             questions_late: Duration::ZERO,
             answers_late: Duration::ZERO,
-            once: Vec::new(),
+            lossy: None,
             trap: None,
             streams: HashMap::new(),
             next: 0,
-            met: 0,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), target });
         let accepting = shared.clone();
@@ -106,9 +110,9 @@ impl Link {
         self.with(|state| (state.questions_late, state.answers_late) = (questions, answers));
     }
 
-    /// Something happens to what passes next.
-    pub fn once(&self, what: Once) {
-        self.with(|state| state.once.push(what));
+    /// Every n-th question is lost, or its answer.
+    pub fn lose(&self, what: Loss, every: u64) {
+        self.with(|state| state.lossy = Some(Lossy { what, every, seen: 0 }));
     }
 
     /// When the next answer comes, this is done before it is passed on.
@@ -121,7 +125,7 @@ impl Link {
         self.with(|state| {
             state.mode = Mode::Whole;
             (state.questions_late, state.answers_late) = (Duration::ZERO, Duration::ZERO);
-            state.once.clear();
+            state.lossy = None;
             state.trap = None;
         });
     }
@@ -130,12 +134,6 @@ impl Link {
     pub fn renew(&self) {
         self.mend();
         self.with(State::close_all);
-    }
-
-    /// How often a fault that waits for something has met it.
-    #[must_use]
-    pub fn met(&self) -> usize {
-        self.shared.lock().met
     }
 }
 
@@ -202,12 +200,14 @@ impl Shared {
         let mut state = self.lock();
         let late = match side {
             Side::Questions => {
-                if let Some(once) = state.once.pop() {
-                    state.met += 1;
-                    if once == Once::DropBefore {
-                        return false;
+                if let Some(lossy) = &mut state.lossy {
+                    lossy.seen += 1;
+                    if lossy.seen.is_multiple_of(lossy.every) {
+                        if lossy.what == Loss::DropBefore {
+                            return false;
+                        }
+                        *lose = true;
                     }
-                    *lose = true;
                 }
                 state.questions_late
             }
@@ -216,7 +216,6 @@ impl Shared {
                     return false;
                 }
                 if let Some(trap) = state.trap.take() {
-                    state.met += 1;
                     trap();
                 }
                 state.answers_late

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use xtask::state::User;
 
 use super::fleet::Fleet;
-use super::link::{Link, Once};
+use super::link::{Link, Loss};
 use super::recorder::{Random, Recorder};
 
 /// How a link is broken.
@@ -24,9 +24,9 @@ use super::recorder::{Random, Recorder};
 pub enum Broken {
     /// Everything is slow.
     Delay,
-    /// A question is lost.
+    /// Every few questions one is lost.
     DropBefore,
-    /// An answer is lost.
+    /// Every few questions the answer of one is lost.
     DropAfter,
     /// Connections are closed.
     Cut,
@@ -238,7 +238,7 @@ impl<'a> Nemesis<'a> {
         let past_the_lease = self.bound + Duration::from_millis(200 + self.random.below(2_000));
         let some = Duration::from_millis(20 + self.random.below(400));
         let late = Duration::from_millis(500 + self.random.below(3_500));
-        let times = 1 + self.random.below(4);
+        let every = 2 + self.random.below(9);
         let parts = &mut self.fleet.world.cluster;
         match fault {
             Fault::Link(between, broken) => {
@@ -246,8 +246,8 @@ impl<'a> Nemesis<'a> {
                 match broken {
                     Broken::Delay => link.delay(some, some),
                     Broken::LateAnswers => link.delay(Duration::ZERO, late),
-                    Broken::DropBefore => (0..times).for_each(|_| link.once(Once::DropBefore)),
-                    Broken::DropAfter => (0..times).for_each(|_| link.once(Once::DropAfter)),
+                    Broken::DropBefore => link.lose(Loss::DropBefore, every),
+                    Broken::DropAfter => link.lose(Loss::DropAfter, every),
                     Broken::Cut => link.cut(),
                     Broken::HalfOpen => link.silence(),
                 }

@@ -539,6 +539,8 @@ impl User {
         self.failures += if bug == Some(Bug::CountedTwice) { 2 } else { 1 };
         if self.failures >= RULES.guess_limit && bug != Some(Bug::NoLimit) {
             self.locked_until = now + RULES.lockout_base_us;
+            // The attempt that fills the run is stored just after this.
+            self.account.locked_ms.push(now / MS + 1);
         }
     }
 
@@ -549,6 +551,7 @@ impl User {
             outcome: Some(outcome.into()),
             session,
             reserved_ms: now / MS,
+            settled_ms: Some(now / MS),
         });
     }
 }
