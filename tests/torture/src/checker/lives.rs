@@ -68,14 +68,14 @@ impl<'a> Lives<'a> {
         for (maker, tried) in user.attempts.iter().enumerate() {
             for op in &tried.deliveries {
                 let Outcome::SignedIn { session, expires_at_ms } = op.outcome else { continue };
-                let born = Seen { at_us: op.returned_us, by: *op };
+                let born = Seen { at_us: op.returned_us, by: op };
                 let life = of.entry(session).or_insert_with(|| Life {
                     maker,
                     born_from_us: tried.from_us,
                     born,
                     expires_at_ms,
                     alive_by: born,
-                    alive_from: Seen { at_us: tried.from_us, by: *op },
+                    alive_from: Seen { at_us: tried.from_us, by: op },
                     ended_by: None,
                     checks: Vec::new(),
                 });

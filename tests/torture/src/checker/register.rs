@@ -18,13 +18,16 @@ pub struct Write<V> {
     pub value: V,
 }
 
+/// See [`Register::all`].
+type UpTo<V> = (Us, (V, Us), Option<(V, Us)>);
+
 /// What the value can have been, and when.
 #[derive(Clone, Debug)]
 pub struct Register<V> {
     /// Of each value: when it can first have come, and until when one of those up to here can have lasted.
     of_value: HashMap<V, Vec<(Us, Us)>>,
     /// Of all: beginning, then the value that can have lasted longest, then the best of another value.
-    all: Vec<(Us, (V, Us), Option<(V, Us)>)>,
+    all: Vec<UpTo<V>>,
 }
 
 impl<V: Copy + Eq + Hash> Register<V> {
@@ -44,7 +47,7 @@ impl<V: Copy + Eq + Hash> Register<V> {
             certain.get(next).map_or(NEVER, |(_, by)| *by)
         };
         let mut of_value: HashMap<V, Vec<(Us, Us)>> = HashMap::new();
-        let mut all: Vec<(Us, (V, Us), Option<(V, Us)>)> = Vec::new();
+        let mut all: Vec<UpTo<V>> = Vec::new();
         for write in &writes {
             let until = lasts_until(write);
             let list = of_value.entry(write.value).or_default();

@@ -103,8 +103,15 @@ impl Fleet {
                 node.part.start_again()?;
             }
         }
+        let deadline = Instant::now() + Duration::from_secs(60);
         for node in cluster.coordinators.iter_mut().chain(&mut cluster.edges) {
-            node.wait()?;
+            // A coordinator that finds no database when it starts gives up, and whoever runs it starts it again.
+            while let Err(error) = node.wait() {
+                if node.part.ended().is_none() || Instant::now() > deadline {
+                    return Err(error);
+                }
+                node.part.start_again()?;
+            }
         }
         let deadline = Instant::now() + Duration::from_secs(60);
         for (number, link) in self.to_edge.iter().enumerate() {

@@ -77,7 +77,7 @@ impl Plan {
             ("EDGEKEEP_LOGIN__IN_FLIGHT_WAIT_MS", "1500".to_owned()),
             // A stopped coordinator holds a user's row for so long.
             ("EDGEKEEP_DATABASE__IDLE_IN_TRANSACTION_MS", "1500".to_owned()),
-            ("EDGEKEEP_DATABASE__ACQUIRE_TIMEOUT_MS", "1000".to_owned()),
+            ("EDGEKEEP_DATABASE__ACQUIRE_TIMEOUT_MS", "2000".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
@@ -163,6 +163,9 @@ pub fn run(plan: &Plan) -> Result<Summary> {
     }
     let summary = Summary::of(&history, &violations, counts, storms, plan, began.elapsed());
     fs::write(folder.join("summary.txt"), &summary.text)?;
+    if stormed.is_err() {
+        println!("{}", summary.text);
+    }
     stormed.with_context(|| format!("after {} operations", history.operations.len()))?;
     Ok(summary)
 }

@@ -98,6 +98,9 @@ struct User {
     account: Account,
 }
 
+/// When, its number, user, client, and 0 for a beginning or 1 for an effect.
+type Event = (Us, u64, u32, u32, u8);
+
 #[derive(Clone, Copy)]
 struct Pending {
     action: Action,
@@ -179,8 +182,7 @@ impl User {
 
 impl World {
     fn run(&mut self) {
-        // (time, order, user, client, what)
-        let mut queue: BinaryHeap<Reverse<(Us, u64, u32, u32, u8)>> = BinaryHeap::new();
+        let mut queue: BinaryHeap<Reverse<Event>> = BinaryHeap::new();
         let mut pending: HashMap<u64, Pending> = HashMap::new();
         let mut order = 0;
         for user in 0..USERS {
