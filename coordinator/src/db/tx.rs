@@ -36,7 +36,13 @@ pub(crate) struct Try {
 impl Try {
     pub(crate) async fn begin(pool: &PgPool, name: &'static str) -> Result<Self, DbError> {
         let mut connection = pool.acquire().await?;
-        sqlx::query!("BEGIN").execute(&mut *connection).await.inspect_err(|_| connection.close_on_drop())?;
+        // If this future is dropped here, the server may be in a transaction that nobody knows of.
+        let mut guard = CloseUnlessTold { connection: Some(&mut connection) };
+        if let Some(connection) = &mut guard.connection {
+            sqlx::query!("BEGIN").execute(&mut ***connection).await?;
+        }
+        guard.connection = None;
+        drop(guard);
         Ok(Self { name, connection: Some(connection) })
     }
 
