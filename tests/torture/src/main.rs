@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use edgekeep_torture::checker::{self, audit};
-use edgekeep_torture::run::{self, Plan};
+use edgekeep_torture::run::{self, Failover, Plan};
 
 /// Real parts under faults, and a checker of what clients saw.
 #[derive(Parser)]
@@ -28,6 +28,9 @@ struct Options {
     /// The bound.
     #[arg(long, default_value_t = 2_000, value_name = "MS")]
     max_staleness_ms: u32,
+    /// Keep a synchronous standby and promote it half-way.
+    #[arg(long, value_enum)]
+    failover: Option<Failover>,
     /// The rule that a sabotaged build breaks.
     #[arg(long, value_name = "RULE")]
     sabotage: Option<String>,
@@ -58,6 +61,7 @@ fn torture(options: &Options) -> anyhow::Result<usize> {
         edges: options.edges,
         users: options.users,
         max_staleness_ms: options.max_staleness_ms,
+        failover: options.failover,
         sabotage: options.sabotage.clone(),
     };
     println!("seed {}; logs and history go to {}", plan.seed, run::folder(plan.sabotage.as_deref()).display());

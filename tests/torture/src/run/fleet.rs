@@ -6,10 +6,12 @@ use edgekeep_tests::client::{Client, login_request};
 use edgekeep_tests::clock::Clock;
 use edgekeep_tests::http::{Kept, Request};
 use edgekeep_tests::random_hex;
+use edgekeep_tests::sql::Sql;
 use edgekeep_tests::world::{World, at};
+use xtask::postgres::Server;
 
-use super::Plan;
 use super::link::Link;
+use super::{Failover, Plan};
 use xtask::state::User;
 
 /// The parts and the links between them.
@@ -22,6 +24,10 @@ pub struct Fleet {
     pub to_coordinator: Vec<Vec<Link>>,
     /// Client to edge, by edge.
     pub to_edge: Vec<Link>,
+    /// The command line to Postgres.
+    pub of_command_line: Link,
+    /// The standby and its link to the primary, until it is promoted.
+    pub standby: Option<(Server, Link)>,
     /// The clock of the last edge.
     pub clock: Clock,
 }
@@ -46,11 +52,25 @@ impl Fleet {
             options.policy = Some(policy);
         });
         let database = world.cluster.postgres.as_ref().expect("a Postgres of its own").port();
+        let of_command_line = Link::to(at(database));
+        let elsewhere =
+            |text: &str, link: &Link| text.replace(&format!(":{database}/"), &format!(":{}/", link.address.port()));
+        let config = world.cluster.folder().join("edgekeep.toml");
+        let text = std::fs::read_to_string(&config).expect("the configuration");
+        std::fs::write(&config, elsewhere(&text, &of_command_line)).expect("written");
+        let standby = plan.failover.is_some().then(|| {
+            let link = Link::to(at(database));
+            let primary = world.cluster.postgres.as_mut().expect("a Postgres of its own");
+            let standby = primary.make_standby(link.address.port()).expect("a standby");
+            let mut sql = Sql::connect(world.cluster.database_url());
+            sql.run("ALTER SYSTEM SET synchronous_standby_names = '*'");
+            sql.run("SELECT pg_reload_conf()");
+            (standby, link)
+        });
         let mut to_database = Vec::new();
         for index in 0..plan.coordinators {
             let link = Link::to(at(database));
-            let url =
-                world.cluster.database_url().replace(&format!(":{database}/"), &format!(":{}/", link.address.port()));
+            let url = elsewhere(world.cluster.database_url(), &link);
             let node = &mut world.cluster.coordinators[index];
             let recipe = node.part.recipe().clone().env("EDGEKEEP_DATABASE_URL", url);
             node.kill();
@@ -75,7 +95,43 @@ impl Fleet {
             to_coordinator.push(links);
         }
         let to_edge = (0..plan.edges).map(|edge| Link::to(world.edge(edge))).collect();
-        Self { world, to_database, to_coordinator, to_edge, clock: clock.expect("at least one edge") }
+        let clock = clock.expect("at least one edge");
+        Self { world, to_database, to_coordinator, to_edge, of_command_line, standby, clock }
+    }
+
+    /// The database that counts, without any link.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        let server = self.world.cluster.postgres.as_ref().expect("a Postgres of its own");
+        server.url(xtask::postgres::DATABASE)
+    }
+
+    /// The standby becomes the primary. Gives the old one, which is killed when it is dropped: with [`Failover::Killed`] it
+    /// is dead already, with [`Failover::LivesOn`] it is cut off from its standby, and the first coordinator stays with it.
+    pub fn promote(&mut self, how: Failover) -> Option<Server> {
+        let (mut standby, link) = self.standby.take()?;
+        link.cut();
+        let postgres = &mut self.world.cluster.postgres;
+        if how == Failover::Killed
+            && let Some(primary) = postgres
+        {
+            primary.kill();
+        }
+        standby.part().thaw();
+        Sql::connect(&standby.url(xtask::postgres::DATABASE)).run("SELECT pg_promote()");
+        let target = at(standby.port());
+        let stays = usize::from(how == Failover::LivesOn);
+        for link in self.to_database.iter().skip(stays).chain([&self.of_command_line]) {
+            link.lead_to(target);
+        }
+        postgres.replace(standby)
+    }
+
+    /// The first coordinator finds the new primary as well.
+    pub fn follow(&self) {
+        if let (Some(first), Some(postgres)) = (self.to_database.first(), &self.world.cluster.postgres) {
+            first.lead_to(at(postgres.port()));
+        }
     }
 
     /// Every link.
@@ -113,9 +169,9 @@ impl Fleet {
                 node.part.start_again()?;
             }
         }
-        let deadline = Instant::now() + Duration::from_secs(60);
         for (number, link) in self.to_edge.iter().enumerate() {
             // It signs somebody in and answers for the session, several times in a row.
+            let deadline = Instant::now() + Duration::from_secs(120);
             let (mut in_a_row, mut said) = (0, String::new());
             while in_a_row < 3 {
                 anyhow::ensure!(Instant::now() < deadline, "edge {} does not recover: {said}", number + 1);

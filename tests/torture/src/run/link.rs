@@ -35,6 +35,7 @@ struct Lossy {
 type Trap = Box<dyn FnOnce() + Send>;
 
 struct State {
+    target: SocketAddr,
     mode: Mode,
     /// Every question waits for so long.
     questions_late: Duration,
@@ -49,7 +50,6 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    target: SocketAddr,
 }
 
 /// A link. It lives as long as the process.
@@ -67,6 +67,7 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let state = State {
+            target,
             mode: Mode::Whole,
             questions_late: Duration::ZERO,
             answers_late: Duration::ZERO,
@@ -75,7 +76,7 @@ impl Link {
             streams: HashMap::new(),
             next: 0,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), target });
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let accepting = shared.clone();
         thread::spawn(move || {
             for near in listener.incoming().flatten() {
@@ -120,6 +121,14 @@ impl Link {
         self.with(|state| state.trap = Some(Box::new(trap)));
     }
 
+    /// From now on it leads elsewhere.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.with(|state| {
+            state.target = target;
+            state.close_all();
+        });
+    }
+
     /// Whole again. What waited passes now, late.
     pub fn mend(&self) {
         self.with(|state| {
@@ -157,16 +166,20 @@ impl Shared {
     }
 
     fn connect(self: Arc<Self>, near: TcpStream) {
-        if self.lock().mode == Mode::Cut {
-            return;
-        }
-        let Ok(far) = TcpStream::connect_timeout(&self.target, Duration::from_secs(5)) else { return };
+        let target = {
+            let state = self.lock();
+            if state.mode == Mode::Cut {
+                return;
+            }
+            state.target
+        };
+        let Ok(far) = TcpStream::connect_timeout(&target, Duration::from_secs(5)) else { return };
         let _ = (near.set_nodelay(true), far.set_nodelay(true));
         let copies = (near.try_clone(), far.try_clone(), near.try_clone(), far.try_clone());
         let (Ok(near_too), Ok(far_too), Ok(near_kept), Ok(far_kept)) = copies else { return };
         let number = {
             let mut state = self.lock();
-            if state.mode == Mode::Cut {
+            if state.mode == Mode::Cut || state.target != target {
                 return;
             }
             state.next += 1;

@@ -39,8 +39,19 @@ pub struct Plan {
     pub users: u32,
     /// The bound.
     pub max_staleness_ms: u32,
+    /// A synchronous standby is there, and is promoted half-way.
+    pub failover: Option<Failover>,
     /// Which rule the build breaks, if it is a sabotaged one.
     pub sabotage: Option<String>,
+}
+
+/// What becomes of the old primary when its standby is promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Failover {
+    /// It is killed.
+    Killed,
+    /// It lives on, cut off from its standby, and one coordinator still reaches it.
+    LivesOn,
 }
 
 /// Which rule a sabotaged build breaks. The coordinator's configuration leaves this name alone.
@@ -136,7 +147,7 @@ pub fn run(plan: &Plan) -> Result<Summary> {
     let (stormed, counts, storms) = std::thread::scope(|scope| {
         let everybody = scope.spawn(|| clients.run());
         let mut nemesis = Nemesis::new(&mut fleet, &recorder, plan.seed, log);
-        let stormed = nemesis.run(began + plan.length, |nemesis| {
+        let stormed = nemesis.run(plan.length, plan.failover, |nemesis| {
             let faults: usize = nemesis.counts.values().sum();
             println!(
                 "{:6.0} s: {} operations, {} storms, {faults} faults",
@@ -151,7 +162,7 @@ pub fn run(plan: &Plan) -> Result<Summary> {
     });
     // What was begun and forgotten is over when nobody owns it any more.
     std::thread::sleep(Duration::from_millis(OWNER_DEADLINE_MS) + Duration::from_secs(2));
-    let database = stormed.as_ref().ok().map(|()| database::accounts(fleet.world.cluster.database_url(), &names));
+    let database = stormed.as_ref().ok().map(|()| database::accounts(&fleet.database_url(), &names));
     drop(fleet);
 
     let history = recorder.history();

@@ -15,6 +15,7 @@ use edgekeep_tests::sql::Sql;
 use rustix::process::{Pid, Signal, kill_process};
 use xtask::state::User;
 
+use super::Failover;
 use super::fleet::Fleet;
 use super::link::{Link, Loss};
 use super::recorder::{Random, Recorder};
@@ -141,18 +142,27 @@ impl<'a> Nemesis<'a> {
         let _ = writeln!(self.log, "{:10.3} s  {what}", self.recorder.now_us() as f64 / 1e6);
     }
 
-    /// Storms and calm until the deadline; ends with a calm.
+    /// Storms and calm for so long; ends with a calm. Half-way the standby is promoted, if that was asked for.
     ///
     /// # Errors
     /// If the parts do not recover.
-    pub fn run(&mut self, deadline: Instant, mut progress: impl FnMut(&Self)) -> anyhow::Result<()> {
+    pub fn run(
+        &mut self,
+        length: Duration,
+        mut failover: Option<Failover>,
+        mut progress: impl FnMut(&Self),
+    ) -> anyhow::Result<()> {
+        let began = Instant::now();
         loop {
             self.calm()?;
             progress(self);
-            if Instant::now() >= deadline {
+            if began.elapsed() >= length {
                 return Ok(());
             }
-            self.storm();
+            match failover.take_if(|_| began.elapsed() >= length / 2) {
+                Some(how) => self.fail_over(how),
+                None => self.storm(),
+            }
         }
     }
 
@@ -164,6 +174,26 @@ impl<'a> Nemesis<'a> {
         std::thread::sleep(Duration::from_millis(3_000 + self.random.below(3_000)));
         self.recorder.calm(from, self.recorder.now_us());
         Ok(())
+    }
+
+    /// The standby is promoted while everybody works on. Where the old primary lives on, one coordinator stays with it for
+    /// longer than the bound, and one edge with that coordinator: they must fall closed by themselves. Sessions go on to
+    /// end elsewhere, so the checker would see it if they did not.
+    fn fail_over(&mut self, how: Failover) {
+        self.note(&format!("failover: {how:?}"));
+        *self.counts.entry(format!("failover: {how:?}")).or_default() += 1;
+        if how == Failover::LivesOn
+            && let Some(links) = self.fleet.to_coordinator.first()
+        {
+            // The first edge reaches that coordinator only.
+            links.iter().skip(1).for_each(Link::cut);
+        }
+        let old = self.fleet.promote(how);
+        self.note("promoted");
+        std::thread::sleep(3 * self.bound);
+        self.fleet.follow();
+        drop(old);
+        self.note("failover is over");
     }
 
     fn storm(&mut self) {
@@ -239,6 +269,7 @@ impl<'a> Nemesis<'a> {
         let some = Duration::from_millis(20 + self.random.below(400));
         let late = Duration::from_millis(500 + self.random.below(3_500));
         let every = 2 + self.random.below(9);
+        let url = self.fleet.database_url();
         let parts = &mut self.fleet.world.cluster;
         match fault {
             Fault::Link(between, broken) => {
@@ -286,7 +317,7 @@ impl<'a> Nemesis<'a> {
             }
             Fault::KillPostgres => {
                 // After a crash Postgres gives the ids of aborted transactions out again.
-                let mut sql = Sql::connect(parts.database_url());
+                let mut sql = Sql::connect(&url);
                 for _ in 0..5 {
                     sql.run("BEGIN; SELECT pg_current_xact_id(); ROLLBACK");
                 }
