@@ -15,7 +15,7 @@ use crate::suites::count::Count;
 use crate::{command, console, wasm};
 
 /// The edge's rule; the others are the coordinator's.
-const OF_THE_EDGE: &str = "lease-from-receipt";
+const OF_THE_EDGE: &str = "lease-too-long";
 /// As in `coordinator/src/sabotage.rs`.
 const OF_THE_COORDINATOR: [&str; 6] =
     ["end-raises-nothing", "counted-twice", "not-counted", "old-read", "key-not-unique", "doubt-is-done"];

@@ -75,7 +75,7 @@ pub fn build_with_faults(quiet: bool) -> Result<Bundle> {
     build_crate("edgekeep-edge", &["fault-injection"], &paths::root().join("edge/entry.js"), &folder, quiet)
 }
 
-/// Builds the worker that counts leases from receipt, for the torture of builds that break a rule, into
+/// Builds the worker whose leases last too long, for the torture of builds that break a rule, into
 /// `target/edge-sabotage`.
 ///
 /// # Errors
