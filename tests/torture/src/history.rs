@@ -232,6 +232,17 @@ pub struct Calm {
     pub until_us: Us,
 }
 
+/// A stretch of time in which an edge could reach nobody but a coordinator of a primary that was deposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolated {
+    /// Which edge.
+    pub edge: u8,
+    /// From when.
+    pub from_us: Us,
+    /// Until when.
+    pub until_us: Us,
+}
+
 /// The deployment's numbers, as far as a checker needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
@@ -258,6 +269,8 @@ pub struct History {
     pub rules: Rules,
     /// When everything was up, in order.
     pub calm: Vec<Calm>,
+    /// When edges were isolated.
+    pub isolated: Vec<Isolated>,
     /// The ids of sessions by their numbers, as they stand in answers.
     pub sessions: Vec<String>,
     /// In any order.

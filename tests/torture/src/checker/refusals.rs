@@ -116,6 +116,7 @@ pub fn check(user: &User<'_>, lives: &Lives<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for op in &user.operations {
         found.extend(while_calm(user, op));
+        found.extend(while_isolated(user, op));
         let Action::Check { session, route } = op.action else { continue };
         let Some(life) = lives.of.get(&session) else {
             found.push(Violation::new("G5", "a session that no answer has named", &[op]));
@@ -164,6 +165,17 @@ fn while_calm(user: &User<'_>, op: &Operation) -> Option<Violation> {
     // 409: others of this account are in flight; that is an answer.
     (status != 409 && user.history.is_calm(op)).then_some(())?;
     Some(Violation::new("G8", "not answered though everything was up", &[op]))
+}
+
+/// An edge that reaches only a deposed primary's coordinator falls closed: for strict routes at once, within the bound for
+/// all.
+fn while_isolated(user: &User<'_>, op: &Operation) -> Option<Violation> {
+    let (Action::Check { route, .. }, Outcome::Accepted { .. }) = (op.action, op.outcome) else { return None };
+    let bound = if route.is_strict() { 0 } else { user.history.rules.bound_us };
+    let within = user.history.isolated.iter().any(|isolated| {
+        isolated.edge == op.edge && (isolated.from_us + bound..isolated.until_us).contains(&op.sent_us)
+    });
+    within.then(|| Violation::new("G8", "accepted on the word of a primary that was deposed", &[op]))
 }
 
 /// Attempts that nobody knows the end of, for figures.

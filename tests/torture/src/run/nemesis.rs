@@ -190,7 +190,11 @@ impl<'a> Nemesis<'a> {
         }
         let old = self.fleet.promote(how);
         self.note("promoted");
+        let from_us = self.recorder.now_us();
         std::thread::sleep(3 * self.bound);
+        if how == Failover::LivesOn {
+            self.recorder.isolated(0, from_us, self.recorder.now_us());
+        }
         self.fleet.follow();
         drop(old);
         self.note("failover is over");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::history::{Action, Calm, History, Operation, Outcome, Rules, SessionNo, Us};
+use crate::history::{Action, Calm, History, Isolated, Operation, Outcome, Rules, SessionNo, Us};
 
 /// Records of a run.
 pub struct Recorder {
@@ -21,7 +21,8 @@ impl Recorder {
     /// An empty history.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
-        let history = History { rules, calm: Vec::new(), sessions: Vec::new(), operations: Vec::new() };
+        let history =
+            History { rules, calm: Vec::new(), isolated: Vec::new(), sessions: Vec::new(), operations: Vec::new() };
         Self { began: Instant::now(), inner: Mutex::new(Inner { history, numbers: HashMap::new() }) }
     }
 
@@ -62,6 +63,11 @@ impl Recorder {
     /// Everything was up in this stretch.
     pub fn calm(&self, from_us: Us, until_us: Us) {
         self.with(|inner| inner.history.calm.push(Calm { from_us, until_us }));
+    }
+
+    /// This edge was isolated in this stretch.
+    pub fn isolated(&self, edge: u8, from_us: Us, until_us: Us) {
+        self.with(|inner| inner.history.isolated.push(Isolated { edge, from_us, until_us }));
     }
 
     /// How many operations there are.

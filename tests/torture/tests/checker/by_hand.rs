@@ -3,7 +3,8 @@
 
 use edgekeep_torture::checker;
 use edgekeep_torture::history::{
-    Action, Attempt, Calm, History, NewSecret, Operation, Outcome, Reason, Route, Rules, Secret, SessionNo, Us, Why,
+    Action, Attempt, Calm, History, Isolated, NewSecret, Operation, Outcome, Reason, Route, Rules, Secret, SessionNo,
+    Us, Why,
 };
 
 const BOUND: Us = 1_000;
@@ -35,6 +36,14 @@ fn broken(operations: &[(Us, Us, Action, Outcome)]) -> Vec<&'static str> {
 }
 
 fn broken_with_calm(operations: &[(Us, Us, Action, Outcome)], calm: Vec<Calm>) -> Vec<&'static str> {
+    broken_with(operations, calm, Vec::new())
+}
+
+fn broken_with(
+    operations: &[(Us, Us, Action, Outcome)],
+    calm: Vec<Calm>,
+    isolated: Vec<Isolated>,
+) -> Vec<&'static str> {
     let rules = Rules {
         bound_us: BOUND,
         guess_limit: 3,
@@ -54,7 +63,8 @@ fn broken_with_calm(operations: &[(Us, Us, Action, Outcome)], calm: Vec<Calm>) -
         action: *action,
         outcome: *outcome,
     });
-    let history = History { rules, calm, sessions: vec!["a".into(), "b".into()], operations: operations.collect() };
+    let history =
+        History { rules, calm, isolated, sessions: vec!["a".into(), "b".into()], operations: operations.collect() };
     checker::check(&history).iter().map(|violation| violation.rule).collect()
 }
 
@@ -159,4 +169,17 @@ fn no_answer_is_excused_only_outside_of_calm() {
     assert!(broken_with_calm(&silent(90, 150), calm.clone()).is_empty());
     assert!(broken_with_calm(&silent(150, 201), calm.clone()).is_empty());
     assert_eq!(broken_with_calm(&silent(100, 200), calm), ["G8"]);
+}
+
+#[test]
+fn an_edge_with_a_deposed_primary_falls_closed() {
+    let isolated = vec![Isolated { edge: 0, from_us: 100, until_us: 5_000 }];
+    let story = |route, sent| {
+        let accepted = (sent, sent + 5, check(A, route), ACCEPTED);
+        broken_with(&[(0, 10, login(1), signed_in(A)), accepted], Vec::new(), isolated.clone())
+    };
+    assert!(story(Route::Lease, 99 + BOUND).is_empty() && story(Route::Strict, 99).is_empty());
+    assert_eq!(story(Route::Lease, 100 + BOUND), ["G8"]);
+    assert_eq!(story(Route::Strict, 100), ["G8"]);
+    assert!(story(Route::Strict, 5_000).is_empty());
 }

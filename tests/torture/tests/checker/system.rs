@@ -138,7 +138,7 @@ pub fn simulate(seed: u64, bug: Option<Bug>) -> (History, Accounts) {
         account: Account::default(),
     };
     let calm = (0..100).map(|n| Calm { from_us: n * 8_000 * MS, until_us: n * 8_000 * MS + 5_000 * MS }).collect();
-    let history = History { rules: RULES, calm, sessions: Vec::new(), operations: Vec::new() };
+    let history = History { rules: RULES, calm, isolated: Vec::new(), sessions: Vec::new(), operations: Vec::new() };
     let mut world = World {
         random: Random(seed),
         bug,
