@@ -156,7 +156,7 @@ impl<'a> Nemesis<'a> {
         loop {
             self.calm()?;
             progress(self);
-            if began.elapsed() >= length {
+            if began.elapsed() >= length && failover.is_none() {
                 return Ok(());
             }
             match failover.take_if(|_| began.elapsed() >= length / 2) {
