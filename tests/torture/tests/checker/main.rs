@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod bug;
 mod by_hand;
 mod system;
 
+use bug::Bug;
 use edgekeep_torture::checker::{self, Violation, audit};
 use proptest::prelude::*;
-use system::{Bug, simulate};
+use system::simulate;
 
 fn violations(seed: u64, bug: Option<Bug>) -> Vec<Violation> {
     let (history, accounts) = simulate(seed, bug);
