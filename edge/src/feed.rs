@@ -39,6 +39,12 @@ async fn ask(config: &Config, hold_ms: u32, request_id: &str) -> Turn {
         keys::fetch(config, request_id).await;
     }
     let received_ms = clock::now_ms();
+    #[cfg(feature = "sabotage")]
+    let answer = {
+        let mut answer = answer;
+        answer.head.max_staleness_ms *= 4;
+        answer
+    };
     state::with(|state| {
         let (turn, elsewhere) = follow::judged(&answer.head, state.view.apply(&question, &answer, sent, received_ms));
         if elsewhere {

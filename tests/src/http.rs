@@ -225,10 +225,15 @@ fn broken(what: &str) -> io::Error {
 /// # Errors
 /// If the connection fails or what comes is not HTTP.
 pub fn open(address: SocketAddr, request: &Request) -> io::Result<Exchange> {
-    let stream = TcpStream::connect(address)?;
+    open_within(address, request, TIMEOUT)
+}
+
+/// The same; the connection may stay silent for so long.
+fn open_within(address: SocketAddr, request: &Request, silence: Duration) -> io::Result<Exchange> {
+    let stream = TcpStream::connect_timeout(&address, silence)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(silence))?;
+    stream.set_write_timeout(Some(silence))?;
     open_on(BufReader::new(stream), address, request)
 }
 
@@ -360,13 +365,20 @@ pub fn send(address: SocketAddr, request: &Request) -> io::Result<Response> {
 pub struct Kept {
     address: SocketAddr,
     stream: Option<BufReader<TcpStream>>,
+    silence: Duration,
 }
 
 impl Kept {
     /// Connects with the first request.
     #[must_use]
     pub const fn new(address: SocketAddr) -> Self {
-        Self { address, stream: None }
+        Self { address, stream: None, silence: TIMEOUT }
+    }
+
+    /// The same; the connection may stay silent for so long.
+    #[must_use]
+    pub const fn patient_for(address: SocketAddr, silence: Duration) -> Self {
+        Self { address, stream: None, silence }
     }
 
     /// Sends a request. A connection that was closed meanwhile is made anew.
@@ -377,13 +389,19 @@ impl Kept {
         let exchange = match self.stream.take() {
             Some(stream) => match open_on(stream, self.address, request) {
                 Ok(exchange) => exchange,
-                Err(_) => open(self.address, request)?,
+                Err(error) if timed_out(&error) => return Err(error),
+                Err(_) => open_within(self.address, request, self.silence)?,
             },
-            None => open(self.address, request)?,
+            None => open_within(self.address, request, self.silence)?,
         };
         let (response, stream) = exchange.finish_and_keep()?;
         let closes = response.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         self.stream = (!closes).then_some(stream);
         Ok(response)
     }
+}
+
+/// The other side has said nothing for too long. (A closed connection that was kept is another thing.)
+fn timed_out(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

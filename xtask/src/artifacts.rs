@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use crate::wasm::Bundle;
-use crate::{command, console, wasm};
+use crate::{command, console, paths, wasm};
 
 #[derive(Deserialize)]
 struct Message {
@@ -162,9 +162,32 @@ pub fn build(edge: EdgeBuild, quiet: bool) -> Result<Artifacts> {
 /// # Errors
 /// If the build fails.
 pub fn build_coordinator(quiet: bool) -> Result<PathBuf> {
+    cargo_build_coordinator(quiet, &[])
+}
+
+/// Builds the coordinator that breaks a rule on purpose, and gives the path of a copy of its binary. Cargo puts every
+/// build of it in the same place, so the one that ships is put back there.
+///
+/// # Errors
+/// If a build fails.
+pub fn build_sabotaged_coordinator(quiet: bool) -> Result<PathBuf> {
+    let built = cargo_build_coordinator(quiet, &["--features", "sabotage"])?;
+    let folder = paths::target().join("sabotage");
+    std::fs::create_dir_all(&folder)?;
+    let copy = folder.join("edgekeep");
+    // Not over a binary that may be running.
+    if copy.exists() {
+        std::fs::remove_file(&copy)?;
+    }
+    std::fs::copy(&built, &copy).with_context(|| format!("cannot copy {}", built.display()))?;
+    build_coordinator(quiet)?;
+    Ok(copy)
+}
+
+fn cargo_build_coordinator(quiet: bool, features: &[&str]) -> Result<PathBuf> {
     let step = console::step("building the coordinator", quiet);
     let mut cargo = command::cargo();
-    cargo.args(["build", "--package", "edgekeep", "--bin", "edgekeep"]);
+    cargo.args(["build", "--package", "edgekeep", "--bin", "edgekeep"]).args(features);
     if quiet {
         cargo.arg("--quiet");
     }

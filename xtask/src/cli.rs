@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{command, console, dev, fuzz, suites, wasm};
+use crate::{command, console, dev, fuzz, suites, torture, wasm};
 
 /// Builds, runs and tests Edgekeep.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Dev(Dev),
     /// Run all tests, or the suites named.
     Test(Test),
+    /// Break real parts on purpose for a while, and check everything that clients saw.
+    Torture(Torture),
     /// Play seeds of the simulation, or one large world, in release mode.
     Simulate(Simulate),
     /// Build the edge worker into target/worker (for wrangler and workerd alike).
@@ -97,6 +99,23 @@ pub struct Simulate {
     pub more: Vec<String>,
 }
 
+/// Options of `cargo xtask torture`.
+#[derive(Args, Debug, Clone)]
+pub struct Torture {
+    /// How long storms go on.
+    #[arg(long, default_value_t = 5.0, value_name = "N")]
+    pub minutes: f64,
+    /// Chooses faults and what clients do [default: another one each time].
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Break this rule in a build of its own, which must be noticed (a name that does not exist lists all).
+    #[arg(long, value_name = "RULE")]
+    pub sabotage: Option<String>,
+    /// More for the run itself: `-- --help` lists it.
+    #[arg(last = true)]
+    pub more: Vec<String>,
+}
+
 /// Options of `cargo xtask fuzz`.
 #[derive(Args, Debug, Clone)]
 pub struct Fuzz {
@@ -116,6 +135,7 @@ pub fn main() -> ExitCode {
     let result: Result<ExitCode> = match Cli::parse().command {
         Command::Dev(options) => dev::run(&options),
         Command::Test(options) => suites::run(&options),
+        Command::Torture(options) => torture::run(&options),
         Command::Build => wasm::build(false).map(|bundle| {
             console::say(&format!("{}: {}", bundle.folder.display(), bundle.sizes()));
             ExitCode::SUCCESS

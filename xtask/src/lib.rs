@@ -26,6 +26,7 @@ pub mod reaper;
 pub mod state;
 pub mod suites;
 pub mod tls;
+pub mod torture;
 pub mod users;
 pub mod wasm;
 pub mod wasm_tests;

@@ -4,8 +4,10 @@
 //! reach its binaries and its data. Where the checkout lies behind a closed door (such as `/root`), both live in
 //! `/var/tmp/edgekeep-<hash of the folder>`, a folder of root's that others may pass through but not list.
 
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -144,6 +146,45 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Makes a standby that follows this server by way of `through`, a port on loopback. For that this one is stopped for
+    /// a moment and its data are copied. The standby's address is another one, its password the same; whether this server
+    /// waits for it is up to `synchronous_standby_names`.
+    ///
+    /// # Errors
+    /// If data cannot be copied, or either server does not come up.
+    pub fn make_standby(&mut self, through: u16) -> Result<Self> {
+        self.stop();
+        let data = self.data.with_extension("standby");
+        command::output(Command::new("cp").arg("-a").arg(&self.data).arg(&data), "")?;
+        let signal = data.join("standby.signal");
+        fs::write(&signal, "")?;
+        let mut recipe = self.part.recipe().clone();
+        if let Some((user, group)) = recipe.run_as {
+            chown(&signal, Some(user), Some(group))?;
+        }
+        let settings = fs::OpenOptions::new().append(true).open(data.join("postgresql.auto.conf"));
+        writeln!(
+            settings?,
+            "primary_conninfo = 'host=127.0.0.1 port={through} user=postgres password={} application_name=standby'",
+            self.password
+        )?;
+        let port = probe::port(0)?;
+        let (old_data, old_port) = (self.data.as_os_str(), OsString::from(self.port.to_string()));
+        for argument in &mut recipe.arguments {
+            if argument == old_data {
+                *argument = data.clone().into();
+            } else if *argument == old_port {
+                *argument = port.to_string().into();
+            }
+        }
+        recipe.name = "standby".into();
+        recipe.log = recipe.log.with_file_name("standby.log");
+        self.start_again()?;
+        let mut standby = Self { part: recipe.start()?, port, password: self.password.clone(), data };
+        standby.wait()?;
+        Ok(standby)
     }
 
     /// Waits until it takes connections: the last line of its pid file says so.

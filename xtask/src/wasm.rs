@@ -85,6 +85,16 @@ pub fn build_example(quiet: bool) -> Result<Bundle> {
     build_crate("example-rust-worker", &[], &entry, &folder, quiet)
 }
 
+/// Builds the worker whose leases last too long, for the torture of builds that break a rule, into
+/// `target/worker-sabotage`.
+///
+/// # Errors
+/// If any step fails.
+pub fn build_sabotaged(quiet: bool) -> Result<Bundle> {
+    let folder = paths::target().join("worker-sabotage");
+    build_crate("edgekeep-edge", &["sabotage"], &paths::root().join("edge/entry.js"), &folder, quiet)
+}
+
 /// Builds the worker in `package`, with `entry` as its main module, into `folder`.
 ///
 /// # Errors

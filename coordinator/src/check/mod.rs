@@ -88,6 +88,12 @@ impl CheckHandle {
     /// # Errors
     /// When nobody can say now; never for a session that has ended.
     pub async fn check(&self, request: CheckRequest) -> Result<CheckAnswer, Failure> {
+        #[cfg(feature = "sabotage")]
+        if crate::sabotage::breaks(crate::sabotage::Rule::OldRead)
+            && let Some(old) = crate::sabotage::remembered(&request.token, None)
+        {
+            return Ok(CheckAnswer { nonce: request.nonce, ..old });
+        }
         let site = self.0.feed.settings().ok_or(Failure::NotReady("the settings were not read yet"))?.site;
         let proof = self.verify(&request.token, SiteId::of(&site)).await?;
         let Batched { began, keys_version, max_staleness_ms, lifetimes, found } = self.ask(proof.as_ref()).await?;
@@ -106,7 +112,7 @@ impl CheckHandle {
             },
         };
         Metrics::count(&self.0.metrics.checks, name(&verdict));
-        Ok(CheckAnswer {
+        let answer = CheckAnswer {
             nonce: request.nonce,
             epoch,
             age_ms: ms_rounded_up(elapsed(began)),
@@ -114,7 +120,10 @@ impl CheckHandle {
             keys_version,
             max_staleness_ms,
             verdict,
-        })
+        };
+        #[cfg(feature = "sabotage")]
+        let _ = crate::sabotage::remembered(&request.token, Some(&answer));
+        Ok(answer)
     }
 
     /// A session that looks expired: a renewal may be about to commit, so the row's lock decides.

@@ -8,6 +8,7 @@ use edgekeep_shared::lockout::{Count, Lock, SubjectState};
 use sqlx::PgConnection;
 
 use super::{DbError, affected, bytes, signed, unsigned, user_id};
+use crate::sabotage;
 
 /// How an attempt ended. Every delivery of it gets the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +218,14 @@ pub async fn count(conn: &mut PgConnection, subject: &[u8; 32], window_from_seq:
     .fetch_one(conn)
     .await?;
     let small = |value: i64| u32::try_from(value).map_err(|_| DbError::Corrupt("a count out of range"));
-    Ok(Count { failures: small(row.failures)?, in_flight: small(row.taken - row.failures)? })
+    let failures = if sabotage::breaks(sabotage::Rule::CountedTwice) {
+        2 * row.failures
+    } else if sabotage::breaks(sabotage::Rule::NotCounted) {
+        0
+    } else {
+        row.failures
+    };
+    Ok(Count { failures: small(failures)?, in_flight: small(row.taken - row.failures)? })
 }
 
 /// A place that is reserved: what is stored about it.

@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 
 use super::users::{self, UserState};
 use super::{DbError, affected, bytes, signed, unsigned, user_id};
+use crate::sabotage;
 
 /// A session's row. Times in coordinator milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +208,9 @@ pub async fn end(
         if !is_expired(&lost.times, now_ms) && note_lost(conn, lost, state.user_id, endings.by).await? {
             times.push(lost.times);
         }
+    }
+    if sabotage::breaks(sabotage::Rule::EndRaisesNothing) {
+        return Ok(false);
     }
     revoke(conn, epoch, now_ms, state, endings.reach, &times).await
 }

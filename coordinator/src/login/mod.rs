@@ -36,6 +36,7 @@ use crate::failure::Failure;
 use crate::keys::TokenRefused;
 use crate::metrics::Metrics;
 use crate::password::Password;
+use crate::sabotage;
 use crate::secrets::Secrets;
 
 pub(crate) use answer::{receipt_of_sessions, signed_in, signed_out, wait};
@@ -71,6 +72,13 @@ impl Order {
         if !valid_idempotency_key(idempotency_key) {
             return Err(Failure::Invalid("The idempotency key must be 1 to 255 visible ASCII characters.".into()));
         }
+        let another;
+        let idempotency_key = if sabotage::breaks(sabotage::Rule::KeyNotUnique) {
+            another = format!("{:?}", std::time::Instant::now());
+            another.as_str()
+        } else {
+            idempotency_key
+        };
         let operation = effect.operation();
         let mut passwords = vec![password.typed()];
         passwords.extend(effect.new_password().map(Password::typed));

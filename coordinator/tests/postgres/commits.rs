@@ -87,3 +87,35 @@ async fn a_client_that_goes_away_does_not_stop_its_login() {
     cluster.signed_in("ann", "key").await;
     assert_eq!(cluster.app.hasher.evaluations(), 1);
 }
+
+/// A future that is dropped while `BEGIN` is under way gave its connection back with the transaction open: whatever came
+/// next on it belonged to that transaction, and its locks stayed. Found by the torture.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_is_given_up_leaves_no_transaction_in_the_pool() {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let mut watcher = cluster.database.connect().await;
+    for polls in 1..=40 {
+        let mut work = Box::pin(cluster.admin.unlock("ann"));
+        for _ in 0..polls {
+            if poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_ready())).await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        drop(work);
+        // What was sent arrives first.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // Long before the server would end it by itself.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let open = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+        while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut watcher).await.unwrap() > 0 {
+            assert!(tokio::time::Instant::now() < deadline, "given up after {polls} polls, and still in a transaction");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -100,6 +100,12 @@ impl Environment {
         self.finish(cargo.args(["test", "--no-fail-fast", "--package", name]))
     }
 
+    /// The tests of the checker of histories; they need no database.
+    pub fn checker(&self) -> Result<Count> {
+        let mut cargo = command::cargo();
+        self.finish(cargo.args(["test", "--no-fail-fast", "--package", "edgekeep-torture", "--test", "checker"]))
+    }
+
     /// The targets of `tests/` that start clusters. One test binary at a time (as cargo does anyway) on what is
     /// built here once.
     pub fn end_to_end(&mut self) -> Result<Count> {

@@ -21,7 +21,7 @@ use clap::ValueEnum;
 use self::count::Count;
 use self::environment::Environment;
 use crate::cli::Test;
-use crate::{command, console, reaper, wasm, wasm_tests};
+use crate::{command, console, reaper, torture, wasm, wasm_tests};
 
 /// A suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +48,8 @@ pub enum Suite {
     Hostile,
     /// Clusters of real parts, and what breaks in them.
     E2e,
+    /// The checker of `cargo xtask torture`, two minutes of it, and a sabotaged build that it must find out.
+    Torture,
     /// Chromium.
     Browser,
     /// What people deploy and copy: `wrangler deploy --dry-run`, configurations for workerd, the example workers.
@@ -123,6 +125,11 @@ fn one(suite: Suite, environment: &mut Environment) -> Result<Count> {
         Suite::Simulation => environment.package("edgekeep-simulation"),
         Suite::Hostile => environment.package("edgekeep-hostile"),
         Suite::E2e => environment.end_to_end(),
+        Suite::Torture => {
+            let mut count = environment.checker()?;
+            count += torture::suite();
+            Ok(count)
+        }
         Suite::Browser => browser::run(environment),
         Suite::Deploy => deploy::run(),
         Suite::Container => container::run(),

@@ -1,0 +1,287 @@
+//! What a run records.
+//!
+//! Times are microseconds since the run began, on one monotone clock of one process. Users, sessions and idempotency
+//! keys are numbers; [`History::sessions`] says which session has which number.
+
+use serde::{Deserialize, Serialize};
+
+/// Microseconds since the run began.
+pub type Us = u64;
+
+/// A time after every other.
+pub const NEVER: Us = Us::MAX;
+
+/// A session that some answer has named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionNo(pub u32);
+
+/// What was typed as the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Secret {
+    /// The n-th password that this user was ever given, or tried to take.
+    Chosen(u32),
+    /// One that was never anybody's; each guess is another one.
+    Wrong(u32),
+}
+
+/// What makes two deliveries the same attempt (G4): with the operation, and with a new password if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The idempotency key.
+    pub key: u32,
+    /// The password.
+    pub secret: Secret,
+}
+
+/// A new password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NewSecret {
+    /// One that keeps the rules.
+    Good(u32),
+    /// One that is too short: the operation must be refused, and is no guess.
+    TooShort,
+}
+
+/// How a protected page asks for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Route {
+    /// Any session, as old as the bound.
+    Lease,
+    /// Any session, current now (`max_staleness_ms: 0`).
+    Strict,
+    /// A session with the role, as old as the bound.
+    Role,
+    /// A session with the role, current now.
+    StrictRole,
+}
+
+impl Route {
+    /// The session must be current during the request.
+    #[must_use]
+    pub const fn is_strict(self) -> bool {
+        matches!(self, Self::Strict | Self::StrictRole)
+    }
+
+    /// It asks for the role.
+    #[must_use]
+    pub const fn needs_role(self) -> bool {
+        matches!(self, Self::Role | Self::StrictRole)
+    }
+}
+
+/// What was asked for.
+#[allow(missing_docs, reason = "`session` and `by` are sessions, `attempt` an attempt")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Sign in. A session that the request presents ends with it.
+    Login { attempt: Attempt, presents: Option<SessionNo> },
+    /// Sign out everywhere, by password.
+    LogoutEverywhere { attempt: Attempt },
+    /// Change the password, in a session.
+    ChangePassword { attempt: Attempt, new: NewSecret, by: SessionNo },
+    /// Sign out one session.
+    Logout { session: SessionNo },
+    /// Open a protected page.
+    Check { session: SessionNo, route: Route },
+    /// Disable the user (by an administrator, like all that follow).
+    Disable,
+    /// Let the user sign in again.
+    Enable,
+    /// End the user's sessions.
+    Revoke,
+    /// Lift the lock.
+    Unlock,
+    /// Give the role, or take it away.
+    SetRole { role: bool },
+}
+
+impl Action {
+    /// A name for counting.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Login { .. } => "login",
+            Self::LogoutEverywhere { .. } => "logout everywhere",
+            Self::ChangePassword { .. } => "change password",
+            Self::Logout { .. } => "logout",
+            Self::Check { route: Route::Lease, .. } => "check (lease)",
+            Self::Check { route: Route::Strict, .. } => "check (strict)",
+            Self::Check { route: Route::Role, .. } => "check (role)",
+            Self::Check { route: Route::StrictRole, .. } => "check (strict role)",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+            Self::Revoke => "revoke",
+            Self::Unlock => "unlock",
+            Self::SetRole { .. } => "set role",
+        }
+    }
+
+    /// The attempt, for operations with a password.
+    #[must_use]
+    pub const fn attempt(&self) -> Option<Attempt> {
+        match self {
+            Self::Login { attempt, .. } | Self::LogoutEverywhere { attempt } | Self::ChangePassword { attempt, .. } => {
+                Some(*attempt)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why a session is not there, as the answer said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names of `edgekeep_shared::problem::Reason`")]
+pub enum Reason {
+    None,
+    Invalid,
+    Expired,
+    SignedOut,
+    SignedInElsewhere,
+    PasswordChanged,
+    Disabled,
+    Revoked,
+}
+
+impl Reason {
+    /// By its name in answers and in the database.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        serde_json::from_value(name.into()).ok()
+    }
+}
+
+/// A refusal that decides something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// 401 `invalid_credentials`
+    Credentials,
+    /// 401 `no_session`
+    NoSession(Reason),
+    /// 403 `forbidden`
+    Forbidden,
+    /// 410 `session_ended`: the attempt had succeeded.
+    Gone,
+    /// 429 `locked`
+    Locked,
+    /// 400 `invalid_request`
+    Invalid,
+}
+
+/// What came of it.
+#[allow(missing_docs, reason = "said with each")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// A session was made.
+    SignedIn { session: SessionNo, expires_at_ms: u64 },
+    /// The page was shown. `saw`: whose session the edge said that it is, and its absolute expiry.
+    Accepted { saw: Option<(SessionNo, u64)> },
+    /// Done.
+    Done,
+    /// Refused.
+    Refused(Why),
+    /// Nobody knows: it may have happened, may yet happen, or not. The answer's status, 0 for no answer.
+    Unknown { status: u16 },
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its place in the history.
+    pub id: u32,
+    /// Whose account.
+    pub user: u32,
+    /// Which client.
+    pub client: u32,
+    /// Through which edge; 255: the command line.
+    pub edge: u8,
+    /// Just before it was sent.
+    pub sent_us: Us,
+    /// When its answer was there, or was given up.
+    pub returned_us: Us,
+    /// What was asked for.
+    pub action: Action,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = |us: Us| us as f64 / 1_000.0;
+        write!(
+            f,
+            "#{} user {} client {} edge {} [{:.3} ms, {:.3} ms] {:?} -> {:?}",
+            self.id,
+            self.user,
+            self.client,
+            self.edge,
+            ms(self.sent_us),
+            ms(self.returned_us),
+            self.action,
+            self.outcome
+        )
+    }
+}
+
+/// A stretch of time in which everything was up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calm {
+    /// From when.
+    pub from_us: Us,
+    /// Until when.
+    pub until_us: Us,
+}
+
+/// A stretch of time in which an edge could reach nobody but a coordinator of a primary that was deposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolated {
+    /// Which edge.
+    pub edge: u8,
+    /// From when.
+    pub from_us: Us,
+    /// Until when.
+    pub until_us: Us,
+}
+
+/// The deployment's numbers, as far as a checker needs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// `max_staleness_ms`, in microseconds.
+    pub bound_us: Us,
+    /// F: places of one run of guesses.
+    pub guess_limit: u32,
+    /// The first wait after a run.
+    pub lockout_base_us: Us,
+    /// For so long an attempt belongs to the delivery that reserved it.
+    pub owner_deadline_us: Us,
+    /// Nothing takes effect later than this after it was sent: longer than an edge tries and any fault lasts.
+    pub late_us: Us,
+    /// Idle timeout of a session.
+    pub idle_us: Us,
+    /// Absolute timeout of a session.
+    pub absolute_us: Us,
+}
+
+/// Everything that clients saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The numbers that were in force.
+    pub rules: Rules,
+    /// When everything was up, in order.
+    pub calm: Vec<Calm>,
+    /// When edges were isolated.
+    pub isolated: Vec<Isolated>,
+    /// The ids of sessions by their numbers, as they stand in answers.
+    pub sessions: Vec<String>,
+    /// In any order.
+    pub operations: Vec<Operation>,
+}
+
+impl History {
+    /// The whole of the operation lies in one calm.
+    #[must_use]
+    pub fn is_calm(&self, op: &Operation) -> bool {
+        let after = self.calm.partition_point(|calm| calm.from_us <= op.sent_us);
+        after.checked_sub(1).and_then(|at| self.calm.get(at)).is_some_and(|calm| op.returned_us <= calm.until_us)
+    }
+}

@@ -1,0 +1,84 @@
+//! `cargo xtask torture` starts this with what it has built.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use edgekeep_torture::checker::{self, audit};
+use edgekeep_torture::run::{self, Failover, Plan};
+
+/// Real parts under faults, and a checker of what clients saw.
+#[derive(Parser)]
+struct Options {
+    /// How long storms go on.
+    #[arg(long, default_value_t = 5.0, value_name = "N")]
+    minutes: f64,
+    /// Chooses faults and what clients do [default: another one each time].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Coordinators.
+    #[arg(long, default_value_t = 3)]
+    coordinators: usize,
+    /// Edges.
+    #[arg(long, default_value_t = 3)]
+    edges: usize,
+    /// Users; the first is a quiet one.
+    #[arg(long, default_value_t = 6)]
+    users: u32,
+    /// The bound.
+    #[arg(long, default_value_t = 2_000, value_name = "MS")]
+    max_staleness_ms: u32,
+    /// Keep a synchronous standby and promote it half-way.
+    #[arg(long, value_enum)]
+    failover: Option<Failover>,
+    /// The rule that a sabotaged build breaks.
+    #[arg(long, value_name = "RULE")]
+    sabotage: Option<String>,
+    /// Run nothing: check the history of the last run again.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let found = if options.check { check_again(options.sabotage.as_deref()) } else { torture(&options) };
+    match found {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn torture(options: &Options) -> anyhow::Result<usize> {
+    let by_time = || std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_secs());
+    let plan = Plan {
+        length: Duration::try_from_secs_f64(options.minutes * 60.0)?,
+        seed: options.seed.unwrap_or_else(by_time),
+        coordinators: options.coordinators,
+        edges: options.edges,
+        users: options.users,
+        max_staleness_ms: options.max_staleness_ms,
+        failover: options.failover,
+        sabotage: options.sabotage.clone(),
+    };
+    println!("seed {}; logs and history go to {}", plan.seed, run::folder(plan.sabotage.as_deref()).display());
+    let summary = run::run(&plan)?;
+    println!("\n{}", summary.text);
+    Ok(summary.violations)
+}
+
+fn check_again(sabotage: Option<&str>) -> anyhow::Result<usize> {
+    let folder = run::folder(sabotage);
+    let history = serde_json::from_slice(&std::fs::read(folder.join("history.json"))?)?;
+    let database = serde_json::from_slice(&std::fs::read(folder.join("database.json"))?)?;
+    let mut violations = checker::check(&history);
+    violations.extend(audit::check(&history, &database));
+    for violation in &violations {
+        println!("{}", violation.explained(&history));
+    }
+    println!("{} operations, {} violations", history.operations.len(), violations.len());
+    Ok(violations.len())
+}

@@ -1,0 +1,116 @@
+//! Where clients write down what they did and saw.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::history::{Action, Calm, History, Isolated, Operation, Outcome, Rules, SessionNo, Us};
+
+/// Records of a run.
+pub struct Recorder {
+    began: Instant,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    history: History,
+    numbers: HashMap<String, SessionNo>,
+}
+
+impl Recorder {
+    /// An empty history.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        let history =
+            History { rules, calm: Vec::new(), isolated: Vec::new(), sessions: Vec::new(), operations: Vec::new() };
+        Self { began: Instant::now(), inner: Mutex::new(Inner { history, numbers: HashMap::new() }) }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        change(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Microseconds since the run began.
+    #[must_use]
+    pub fn now_us(&self) -> Us {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(Us::MAX)
+    }
+
+    /// The number of a session.
+    #[must_use]
+    pub fn session(&self, id: &str) -> SessionNo {
+        self.with(|inner| {
+            if let Some(number) = inner.numbers.get(id) {
+                return *number;
+            }
+            let number = SessionNo(u32::try_from(inner.history.sessions.len()).unwrap_or(u32::MAX));
+            inner.history.sessions.push(id.to_owned());
+            inner.numbers.insert(id.to_owned(), number);
+            number
+        })
+    }
+
+    /// Writes down one operation.
+    pub fn record(&self, user: u32, client: u32, edge: u8, sent_us: Us, action: Action, outcome: Outcome) {
+        let returned_us = self.now_us();
+        self.with(|inner| {
+            let operations = &mut inner.history.operations;
+            let id = u32::try_from(operations.len()).unwrap_or(u32::MAX);
+            operations.push(Operation { id, user, client, edge, sent_us, returned_us, action, outcome });
+        });
+    }
+
+    /// Everything was up in this stretch.
+    pub fn calm(&self, from_us: Us, until_us: Us) {
+        self.with(|inner| inner.history.calm.push(Calm { from_us, until_us }));
+    }
+
+    /// This edge was isolated in this stretch.
+    pub fn isolated(&self, edge: u8, from_us: Us, until_us: Us) {
+        self.with(|inner| inner.history.isolated.push(Isolated { edge, from_us, until_us }));
+    }
+
+    /// How many operations there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.with(|inner| inner.history.operations.len())
+    }
+
+    /// The history so far.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.with(|inner| inner.history.clone())
+    }
+}
+
+/// SplitMix64: the same seed, the same choices.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// For this seed, and this one of those who share it.
+    #[must_use]
+    pub const fn new(seed: u64, stream: u64) -> Self {
+        Self(seed ^ stream.wrapping_mul(0xD6E8_FEB8_6659_FD93))
+    }
+
+    /// A number below `limit`.
+    pub const fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % limit
+    }
+
+    /// True once in `n` times.
+    pub const fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// One of these.
+    pub fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        let at = self.below(all.len() as u64);
+        &all[usize::try_from(at).unwrap_or(0)]
+    }
+}
