@@ -129,7 +129,6 @@ const fn scattered(number: u64) -> u64 {
 struct Moment {
     xid: u64,
     now_ms: u64,
-    sabotage: Option<Sabotage>,
 }
 
 impl Database {
@@ -192,7 +191,7 @@ impl Database {
         let xid = self.new_xid();
         let rows = self.rows[user as usize].clone();
         let mut open = Open { user, rows, ended: vec![], attempt: None, done: Done::Changed };
-        let moment = Moment { xid, now_ms, sabotage };
+        let moment = Moment { xid, now_ms };
         let end = |open: &mut Open, ids: &[SessionId], reason: Reason| {
             self.end(open, ids, reason, Reach::Named, &moment);
         };
@@ -310,11 +309,7 @@ impl Database {
 
     fn revoke(&self, rows: &mut Rows, reach: Reach, sessions: &[SessionTimes], moment: &Moment) {
         let before = FeedRow { revision: rows.revision, needed_until_ms: rows.needed_until_ms };
-        let Some(mut raised) = before.revoke(self.epoch, reach, sessions, moment.now_ms) else { return };
-        if moment.sabotage == Some(Sabotage::NeededUntilOverwritten) {
-            let fresh = FeedRow { needed_until_ms: 0, ..before };
-            raised = fresh.revoke(self.epoch, reach, sessions, moment.now_ms).unwrap_or(raised);
-        }
+        let Some(raised) = before.revoke(self.epoch, reach, sessions, moment.now_ms) else { return };
         rows.revision = raised.revision;
         rows.needed_until_ms = raised.needed_until_ms;
         rows.feed_xid = moment.xid;

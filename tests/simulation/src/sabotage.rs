@@ -12,8 +12,6 @@ pub enum Sabotage {
     PartialAnswerIntoResetView,
     /// A long answer covers what the reader had seen at its last page.
     CursorFromLastPage,
-    /// A later raise overwrites `needed_until` instead of taking the greater.
-    NeededUntilOverwritten,
     /// A proof is signed for longer than the row's `proof_until`.
     SignedBeyondProofUntil,
     /// What the coordinator said is acted upon whenever it arrives, without asking the gate again.
@@ -36,11 +34,10 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::LeaseFromReceipt,
         Self::PartialAnswerIntoResetView,
         Self::CursorFromLastPage,
-        Self::NeededUntilOverwritten,
         Self::SignedBeyondProofUntil,
         Self::RenewalNotRechecked,
         Self::SerialCursor,

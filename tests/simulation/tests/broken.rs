@@ -37,7 +37,6 @@ caught! {
     lease_from_receipt: LeaseFromReceipt;
     partial_answer_into_reset_view: PartialAnswerIntoResetView;
     cursor_from_last_page: CursorFromLastPage;
-    needed_until_overwritten: NeededUntilOverwritten;
     signed_beyond_proof_until: SignedBeyondProofUntil;
     renewal_not_rechecked: RenewalNotRechecked;
     serial_cursor: SerialCursor;
