@@ -8,6 +8,7 @@
 //! root in a folder that nobody else may enter, see [`postgres`]).
 
 pub mod artifacts;
+pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod command;
