@@ -13,7 +13,7 @@ use serde_json::json;
 use xtask::{command, paths, wasm};
 
 use crate::http::request;
-use crate::load::{Contender, Drive, Series, rounds};
+use crate::load::{Contender, Drive, Requests, Series, rounds};
 use crate::results::Bench;
 use crate::stats::Spread;
 use crate::workerd::{Running, Worker, at};
@@ -63,7 +63,7 @@ fn contender(name: &str, asked: &Asked, sent: Vec<u8>, min_body_bytes: usize) ->
     Contender {
         name: name.into(),
         address: asked.address,
-        requests: vec![sent],
+        requests: Requests::one(sent),
         status: 200,
         min_body_bytes: min_body_bytes as u64,
         pids: vec![asked.pid],

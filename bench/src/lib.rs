@@ -6,16 +6,23 @@
 //!
 //! To add a contender: its code under `bench/peers/` (pinned) or `bench/workers/`, a line in the benchmark's list.
 
+pub mod coordinator;
+pub mod core;
 pub mod cpu;
 pub mod edge;
+pub mod feed;
 pub mod figures;
 pub mod http;
 pub mod load;
+pub mod login;
 pub mod machine;
 pub mod peers;
 pub mod plot;
+pub mod propagation;
 pub mod report;
 pub mod results;
+pub mod sessions;
+pub mod sql;
 pub mod stats;
 pub mod workerd;
 pub mod world;
@@ -51,11 +58,13 @@ pub fn run(options: &cli::Bench) -> Result<()> {
             Bench { machine: Machine::here(&Tools::ensure(false)?), command: command(which.name()), ..Bench::default() };
         match which {
             cli::BenchName::Edge => edge::run(drive, &mut bench)?,
+            cli::BenchName::Core => core::run(drive, &mut bench)?,
             cli::BenchName::Smoke => edge::smoke(&mut bench)?,
-            other => {
-                say(&format!("  {} is not written yet: its figures are listed as not measured", other.name()));
-                continue;
-            }
+            cli::BenchName::Login => login::run(drive, &mut bench)?,
+            cli::BenchName::Sessions => sessions::run(drive, &mut bench)?,
+            cli::BenchName::Feed => feed::run(drive, &mut bench)?,
+            cli::BenchName::Propagation => propagation::run(options.full, &mut bench)?,
+            cli::BenchName::All => {}
         }
         if which == cli::BenchName::Smoke {
             continue;

@@ -1,6 +1,8 @@
 //! Load over loopback: contenders take turns round by round, so that whatever else the machine does hits all alike.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -19,14 +21,49 @@ pub struct Contender {
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
-    /// The requests; each connection sends one after the other, in turn.
-    pub requests: Vec<Vec<u8>>,
+    /// The requests; each is sent once before the first is sent again, by whichever connection is free.
+    pub requests: Arc<Requests>,
     /// The status of every answer; another one ends the benchmark.
     pub status: u16,
     /// The least body that an answer may have.
     pub min_body_bytes: u64,
-    /// The processes whose time counts.
+    /// The processes whose time counts, with all that they have started.
     pub pids: Vec<u32>,
+}
+
+/// Requests to be sent one after the other, over all rounds.
+#[derive(Debug)]
+pub struct Requests {
+    all: Vec<Vec<u8>>,
+    next: AtomicUsize,
+}
+
+impl Requests {
+    /// These, in this order.
+    #[must_use]
+    pub fn new(all: Vec<Vec<u8>>) -> Arc<Self> {
+        Arc::new(Self { all, next: AtomicUsize::new(0) })
+    }
+
+    /// One, again and again.
+    #[must_use]
+    pub fn one(request: Vec<u8>) -> Arc<Self> {
+        Self::new(vec![request])
+    }
+
+    /// The next one.
+    #[must_use]
+    pub fn next(&self) -> &[u8] {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        self.all.get(at % self.all.len().max(1)).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Contender {
+    /// Seconds of processor time that its processes have used until now.
+    fn cpu_s(&self) -> f64 {
+        cpu::seconds(&self.pids.iter().flat_map(|pid| cpu::family(*pid)).collect::<Vec<_>>())
+    }
 }
 
 /// How to drive.
@@ -108,20 +145,17 @@ pub struct Turn {
 pub fn turn(contender: &Contender, connections: usize, length: Duration) -> Result<Turn> {
     let open: Vec<Connection> =
         (0..connections).map(|_| Connection::open(contender.address)).collect::<Result<_>>()?;
-    let (cpu_before, begun) = (cpu::seconds(&contender.pids), Instant::now());
+    let (cpu_before, begun) = (contender.cpu_s(), Instant::now());
     let until = begun + length;
     let workers: Vec<_> = open
         .into_iter()
-        .enumerate()
-        .map(|(index, mut connection)| {
+        .map(|mut connection| {
             let contender = contender.clone();
             std::thread::spawn(move || -> Result<Vec<f64>> {
                 let mut latencies = Vec::with_capacity(1 << 14);
-                let mut requests = contender.requests.iter().cycle().skip(index);
                 loop {
-                    let request = requests.next().context("no request")?;
                     let sent = Instant::now();
-                    let answer = connection.exchange(request, None)?;
+                    let answer = connection.exchange(contender.requests.next(), None)?;
                     let now = Instant::now();
                     if answer.status != contender.status || answer.body_bytes < contender.min_body_bytes {
                         bail!("answered {} with {} bytes", answer.status, answer.body_bytes);
@@ -140,6 +174,6 @@ pub fn turn(contender: &Contender, connections: usize, length: Duration) -> Resu
         turn.latencies_ms.extend(latencies?);
     }
     turn.wall_s = begun.elapsed().as_secs_f64();
-    turn.cpu_s = cpu::seconds(&contender.pids) - cpu_before;
+    turn.cpu_s = contender.cpu_s() - cpu_before;
     Ok(turn)
 }
