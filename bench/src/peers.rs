@@ -36,8 +36,10 @@ pub fn install(name: &str) -> Result<PathBuf> {
         let entry = entry?;
         if entry.file_type()?.is_file() {
             let (text, copy) = (fs::read(entry.path())?, to.join(entry.file_name()));
-            let is_lock = entry.file_name() == "package-lock.json";
-            changed |= is_lock && !fs::read(&copy).is_ok_and(|old| old == text);
+            if fs::read(&copy).is_ok_and(|old| old == text) {
+                continue;
+            }
+            changed |= entry.file_name() == "package-lock.json";
             fs::write(copy, text)?;
         }
     }
@@ -57,6 +59,12 @@ pub fn install(name: &str) -> Result<PathBuf> {
 pub fn bundle(tools: &Tools, name: &str) -> Result<PathBuf> {
     let place = install(name)?;
     let out = place.join("dist");
+    // As long as nothing that goes into it is newer.
+    let written = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    let (bundled, sources) = (out.join("worker.js"), [place.join("worker.js"), place.join("package-lock.json")]);
+    if written(&bundled).is_some_and(|at| sources.iter().all(|path| written(path).is_some_and(|newest| newest <= at))) {
+        return Ok(bundled);
+    }
     say(&format!("  bundling {name} with wrangler"));
     let mut wrangler = Command::new(&tools.node);
     wrangler
@@ -69,7 +77,7 @@ pub fn bundle(tools: &Tools, name: &str) -> Result<PathBuf> {
         .env("WRANGLER_SEND_METRICS", "false")
         .env("WRANGLER_LOG_PATH", place.join("logs"));
     command::output(&mut wrangler, "").with_context(|| format!("wrangler, for {name}"))?;
-    Ok(out.join("worker.js"))
+    Ok(bundled)
 }
 
 /// Builds a peer in Rust in release, in the workspace of its own. Gives the binary.

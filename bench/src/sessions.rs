@@ -15,7 +15,7 @@ use crate::world::World;
 use crate::{peers, say, sql};
 
 /// The coordinator's default, and everybody's here.
-const CONNECTIONS: u32 = 10;
+const CONNECTIONS: u32 = 16;
 const USERS: usize = 16;
 
 const STRICT: &str = "edgekeep: strict checks";
