@@ -26,8 +26,9 @@ const LOGINS: usize = 8_192;
 const CONNECTIONS: usize = 4;
 /// How long the overload lasts, and each measurement before it.
 const OVERLOAD: Duration = Duration::from_secs(10);
-/// Senders of the overload; each waits for its answer, so there are never more logins under way.
-const SENDERS: usize = 160;
+/// Senders of the overload; each waits for its answer, so there are never more logins under way: far more than the
+/// coordinator's queue takes.
+const SENDERS: usize = 512;
 /// Strict checks and edge checks offered meanwhile, a second.
 const CHECKS_PER_S: f64 = 100.0;
 
@@ -172,7 +173,8 @@ fn overload(
         sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
     }
     let offered = format!(
-        "{:.0} logins/s offered (10 × the peak of {peak:.1}), {goodput:.1}/s succeeded, {:.0}/s were refused",
+        "{SENDERS} senders at a pace of {:.0} logins/s (10 × the peak of {peak:.1}), each waiting for its answer: \
+         {goodput:.1}/s succeeded, {:.1}/s were refused",
         10.0 * peak,
         refused.load(Ordering::Relaxed) as f64 / lasted
     );

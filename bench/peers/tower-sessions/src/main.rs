@@ -15,7 +15,7 @@ use tower_sessions_sqlx_store::PostgresStore;
 use tower_sessions_sqlx_store::sqlx::postgres::PgPoolOptions;
 use tower_sessions_sqlx_store::sqlx::{self, PgPool};
 
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug)]
 struct User {
     id: i64,
     name: String,
@@ -48,7 +48,12 @@ impl AuthnBackend for Users {
     }
 
     async fn get_user(&self, id: &UserId<Self>) -> Result<Option<User>, sqlx::Error> {
-        sqlx::query_as("SELECT id, name, password_hash FROM peer_user WHERE id = $1").bind(id).fetch_optional(&self.0).await
+        let row: Option<(i64, String, String)> =
+            sqlx::query_as("SELECT id, name, password_hash FROM peer_user WHERE id = $1")
+                .bind(id)
+                .fetch_optional(&self.0)
+                .await?;
+        Ok(row.map(|(id, name, password_hash)| User { id, name, password_hash }))
     }
 }
 
