@@ -63,7 +63,12 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     bench.table("Checks among a million revocations", &checks);
     let [hmac, check, gate] = checks.as_slice() else { anyhow::bail!("three contenders") };
     let one_us = |series: &crate::load::Series| series.cpu_us().map_or(0.0, |all| all.median / AT_ONCE as f64);
-    let each = format!("one HMAC {:.2} µs, one check {:.2} µs, one decision {:.2} µs", one_us(hmac), one_us(check), one_us(gate));
+    let each = format!(
+        "one HMAC {:.2} µs, one check {:.2} µs, one decision {:.2} µs",
+        one_us(hmac),
+        one_us(check),
+        one_us(gate)
+    );
     bench.note("S4", Spread::of_ratio(&hmac.per_cpu_second, &check.per_cpu_second), &[&each]);
     bench.note("S4-gate", Spread::of_ratio(&hmac.per_cpu_second, &gate.per_cpu_second), &[]);
 
@@ -76,8 +81,12 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     )?;
     bench.table("Cold sync", &syncs);
     let [encode, load] = syncs.as_slice() else { anyhow::bail!("two contenders") };
-    let seconds: Vec<f64> =
-        load.per_cpu_second.iter().zip(&encode.per_cpu_second).map(|(load, encode)| 1.0 / load - 1.0 / encode).collect();
+    let seconds: Vec<f64> = load
+        .per_cpu_second
+        .iter()
+        .zip(&encode.per_cpu_second)
+        .map(|(load, encode)| 1.0 / load - 1.0 / encode)
+        .collect();
     bench.note("S5-sync", Spread::of(&seconds), &["in wasm, without the network; the encoder's share is taken off"]);
     Ok(())
 }

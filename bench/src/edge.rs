@@ -116,7 +116,9 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     let gated_bundle = rust_worker("bench-gated")?;
     let coordinators: Vec<String> = world.cluster.coordinators.iter().map(|node| node.url.clone()).collect();
     let edge_like = |worker: Worker| {
-        worker.text("COORDINATOR_URLS", &coordinators.join(",")).text("EDGE_CREDENTIAL", world.cluster.edge_credential())
+        worker
+            .text("COORDINATOR_URLS", &coordinators.join(","))
+            .text("EDGE_CREDENTIAL", world.cluster.edge_credential())
     };
     let gated = start(edge_like(Worker::bundle("gated", &gated_bundle)), "/")?;
     let proxy = start(plain("proxy", "proxy.js").service("ORIGIN", origin_port), "/")?;
@@ -168,10 +170,7 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     bench.table("1 MB answers", &large);
     bench.note("S3-1mb", ratio(&large, GATEWAY, PROXY), &[by_cpu]);
     let uploads = rounds(
-        &[
-            contender(PROXY, &(&proxy).into(), upload.clone(), 5),
-            contender(GATEWAY, &edge, upload, 5),
-        ],
+        &[contender(PROXY, &(&proxy).into(), upload.clone(), 5), contender(GATEWAY, &edge, upload, 5)],
         Drive { connections: 2, ..drive },
     )?;
     bench.table("1 MB uploads", &uploads);
@@ -186,7 +185,11 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
         Drive { connections: 1, ..drive },
     )?;
     bench.table("One client", &alone);
-    bench.note("S2-latency", Spread::of_ratio(&alone[1].median_ms, &alone[0].median_ms), &["wall-clock time, one client"]);
+    bench.note(
+        "S2-latency",
+        Spread::of_ratio(&alone[1].median_ms, &alone[0].median_ms),
+        &["wall-clock time, one client"],
+    );
 
     say("  isolate start-up");
     let edge_bundle = wasm::build(true)?;
@@ -198,9 +201,7 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     let script = plain("start-js", "hello.js");
     let mut each: [Vec<f64>; 3] = Default::default();
     for _ in 0..STARTS {
-        for (times, (worker, path)) in
-            each.iter_mut().zip([(&ours, "/auth/style.css"), (&rust, "/"), (&script, "/")])
-        {
+        for (times, (worker, path)) in each.iter_mut().zip([(&ours, "/auth/style.css"), (&rust, "/"), (&script, "/")]) {
             times.push(start_up_s(&world, worker, path)?);
         }
     }

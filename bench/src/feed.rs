@@ -66,7 +66,11 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
         let asked = question(Some(&cursor));
         let (answer, bytes) = poll(&coordinator, &asked)?;
         anyhow::ensure!(answer.entries.is_empty(), "an idle poll has entries");
-        bench.note("S10-bytes", Some(Spread::exactly(bytes as f64)), &["the body; entries past the cursor take 22 bytes each"]);
+        bench.note(
+            "S10-bytes",
+            Some(Spread::exactly(bytes as f64)),
+            &["the body; entries past the cursor take 22 bytes each"],
+        );
         contenders.push(Contender {
             name: format!("edgekeep: idle polls, {count} entries retained"),
             address: at(coordinator.port),

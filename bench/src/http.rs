@@ -199,7 +199,8 @@ mod tests {
             }
         });
         let mut body = Vec::new();
-        let answer = Connection::open(address).and_then(|mut open| open.exchange(b"GET / HTTP/1.1\r\n\r\n", Some(&mut body)));
+        let answer =
+            Connection::open(address).and_then(|mut open| open.exchange(b"GET / HTTP/1.1\r\n\r\n", Some(&mut body)));
         let _ = server.join();
         (answer, body)
     }

@@ -54,8 +54,11 @@ pub fn run(options: &cli::Bench) -> Result<()> {
     };
     for which in options.which() {
         say(&format!("=== {}", which.name()));
-        let mut bench =
-            Bench { machine: Machine::here(&Tools::ensure(false)?), command: command(which.name()), ..Bench::default() };
+        let mut bench = Bench {
+            machine: Machine::here(&Tools::ensure(false)?),
+            command: command(which.name()),
+            ..Bench::default()
+        };
         match which {
             cli::BenchName::Edge => edge::run(drive, &mut bench)?,
             cli::BenchName::Core => core::run(drive, &mut bench)?,

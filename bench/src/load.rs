@@ -143,8 +143,7 @@ pub struct Turn {
 /// # Errors
 /// If it answers anything but what it should.
 pub fn turn(contender: &Contender, connections: usize, length: Duration) -> Result<Turn> {
-    let open: Vec<Connection> =
-        (0..connections).map(|_| Connection::open(contender.address)).collect::<Result<_>>()?;
+    let open: Vec<Connection> = (0..connections).map(|_| Connection::open(contender.address)).collect::<Result<_>>()?;
     let (cpu_before, begun) = (contender.cpu_s(), Instant::now());
     let until = begun + length;
     let workers: Vec<_> = open

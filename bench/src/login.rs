@@ -106,7 +106,11 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
         Spread::of_ratio(&ours.per_cpu_second, &hashes.per_cpu_second),
         &["per second of processor time of coordinator and Postgres; wall-clock rates are in the table"],
     );
-    bench.note("S7-latency", Spread::of_ratio(&one_login, &one_hash), &["straight at the coordinator, wall-clock time"]);
+    bench.note(
+        "S7-latency",
+        Spread::of_ratio(&one_login, &one_hash),
+        &["straight at the coordinator, wall-clock time"],
+    );
     bench.table("Logins and raw hashes", &[hashes, ours.clone()]);
 
     let peak = Spread::of(&ours.per_second).context("no logins")?.median;

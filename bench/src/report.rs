@@ -34,8 +34,7 @@ fn ours(row: &Row) -> bool {
 }
 
 fn picture(bench: &str, title: &str) -> String {
-    let plain: String =
-        title.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let plain: String = title.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     format!("{bench}-{plain}.svg")
 }
 
@@ -93,10 +92,8 @@ fn section(text: &mut String, name: &str, bench: &Bench) {
         machine.versions.join(", ")
     );
     for (title, rows) in &bench.tables {
-        let _ = writeln!(
-            text,
-            "\n**{title}**\n\n| | requests/s | µs of CPU | median ms | p99 ms |\n|---|---|---|---|---|"
-        );
+        let _ =
+            writeln!(text, "\n**{title}**\n\n| | requests/s | µs of CPU | median ms | p99 ms |\n|---|---|---|---|---|");
         for row in rows {
             let _ = writeln!(
                 text,

@@ -102,12 +102,8 @@ impl Bench {
                     needed_until_ms: COORDINATOR_MS + index % HOUR_MS,
                 })
                 .collect();
-            let next_page = (until < count).then(|| PageToken {
-                instance: 1,
-                to: to.clone(),
-                read_at_ms: 1,
-                after: (1, until),
-            });
+            let next_page =
+                (until < count).then(|| PageToken { instance: 1, to: to.clone(), read_at_ms: 1, after: (1, until) });
             let head = Head {
                 nonce: Nonce([1; 16]),
                 epoch: 1,
@@ -188,7 +184,9 @@ fn table_bytes(count: u64) -> Result<usize, JsValue> {
     let mut table = RevisionTable::default();
     for index in 0..count {
         let needed_until_ms = COORDINATOR_MS + index % HOUR_MS;
-        table.raise(user(index), Revision::first_of_epoch(1), needed_until_ms).map_err(|_| fail("the table is full"))?;
+        table
+            .raise(user(index), Revision::first_of_epoch(1), needed_until_ms)
+            .map_err(|_| fail("the table is full"))?;
     }
     Ok(table.slot_bytes())
 }
