@@ -72,8 +72,11 @@ mod tests {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         }
         assert!(seconds(&[own]) >= before + 0.05, "{x}");
-        assert!(peak_memory_bytes(own) >= memory_bytes(own));
-        assert!(memory_bytes(own) > Some(100_000));
+        // In this order: what is read now may be more than any peak until then. The kernel batches these counters per
+        // thread, so they are told to within some pages.
+        let now = memory_bytes(own).unwrap_or_default();
+        assert!(peak_memory_bytes(own).unwrap_or_default() + 4_000_000 >= now);
+        assert!(now > 100_000);
         assert_eq!(family(own).first(), Some(&own));
     }
 }

@@ -7,7 +7,6 @@ use web_sys::{Request, Response, ResponseInit};
 
 /// Answers every request.
 #[wasm_bindgen]
-#[must_use]
 pub fn handle(request: Request, env: JsValue, context: JsValue) -> js_sys::Promise {
     future_to_promise(async move {
         let (status, text) = match Gate::check(&request, &env, &context).await {
