@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{command, console, dev, fuzz, suites, torture, wasm};
+use crate::{bench, command, console, dev, fuzz, suites, torture, wasm};
 
 /// Builds, runs and tests Edgekeep.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Command {
     Build,
     /// Run one decoder under a coverage-guided fuzzer (targets: tests/hostile).
     Fuzz(Fuzz),
+    /// Measure Edgekeep beside its peers and its limits, and write docs/performance/.
+    Bench(Bench),
     /// Write the offline data of the coordinator's SQL queries anew, against a freshly migrated database.
     Sqlx,
 }
@@ -129,6 +131,77 @@ pub struct Fuzz {
     pub keep: bool,
 }
 
+/// A benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchName {
+    /// Workers at the edge, side by side; the size and start of ours (S1, S2, S3, S6).
+    Edge,
+    /// Checks in wasm among a million revocations (S4, S5).
+    Core,
+    /// Logins against raw argon2, and in an overload (S7, S8).
+    Login,
+    /// Strict checks and renewals against sessions in Postgres (S9).
+    Sessions,
+    /// Polls of the feed (S10).
+    Feed,
+    /// From a revocation to the last request that was still accepted (S11).
+    Propagation,
+    /// All of these.
+    All,
+    /// A few requests to see that this still works; writes nothing.
+    Smoke,
+}
+
+impl BenchName {
+    /// As on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Core => "core",
+            Self::Login => "login",
+            Self::Sessions => "sessions",
+            Self::Feed => "feed",
+            Self::Propagation => "propagation",
+            Self::All => "all",
+            Self::Smoke => "smoke",
+        }
+    }
+}
+
+/// Options of `cargo xtask bench`.
+#[derive(Args, Debug, Clone)]
+pub struct Bench {
+    /// What to measure [default: all].
+    #[arg(value_enum)]
+    pub benches: Vec<BenchName>,
+    /// How often each contender has its turn.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..=100), value_name = "N")]
+    pub rounds: u8,
+    /// How long a turn is.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(50..=60_000), value_name = "MS")]
+    pub turn_ms: u32,
+    /// How many connections are busy at once.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64), value_name = "N")]
+    pub connections: u8,
+    /// Revocations of `propagation`: 10,000 instead of what two minutes allow.
+    #[arg(long)]
+    pub full: bool,
+}
+
+impl Bench {
+    /// What to measure, in this order.
+    #[must_use]
+    pub fn which(&self) -> Vec<BenchName> {
+        use BenchName::{All, Core, Edge, Feed, Login, Propagation, Sessions};
+        if self.benches.is_empty() || self.benches.contains(&All) {
+            vec![Edge, Core, Login, Sessions, Feed, Propagation]
+        } else {
+            self.benches.clone()
+        }
+    }
+}
+
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -142,6 +215,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Simulate(options) => simulate(&options),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Bench(_) => bench::run(std::env::args().skip(2)),
         Command::Sqlx => suites::sqlx::write().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -9,6 +9,7 @@
 
 pub mod apt;
 pub mod artifacts;
+pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod command;

@@ -152,7 +152,9 @@ fn clippy() -> Result<Count> {
     let mut count = lint(&["--all-targets"]);
     count += lint(&["--package", "edgekeep-edge", "--tests"]);
     count += lint(&["--package", "edgekeep-edge", "--target", wasm::TARGET, "--all-features"]);
-    count += lint(&["--package", "example-rust-worker", "--target", wasm::TARGET]);
+    for package in ["example-rust-worker", "bench-rust-hello", "bench-gated", "bench-core"] {
+        count += lint(&["--package", package, "--target", wasm::TARGET]);
+    }
     Ok(count)
 }
 

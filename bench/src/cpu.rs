@@ -1,0 +1,82 @@
+//! How much processor time processes have used, as the system accounts it.
+
+use std::fs;
+
+/// What `/proc` counts in: ticks of 10 ms on every Linux that matters here.
+const TICKS_PER_S: f64 = 100.0;
+
+/// Seconds of processor time of these processes together since they began, user and system. Linux only: 0 elsewhere.
+#[must_use]
+pub fn seconds(pids: &[u32]) -> f64 {
+    pids.iter().map(|pid| of(*pid).unwrap_or(0.0)).sum()
+}
+
+fn of(pid: u32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold anything, so from its last parenthesis: state is then the first field, utime the 12th.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) / TICKS_PER_S)
+}
+
+/// The most memory that the process has had at once, in bytes.
+#[must_use]
+pub fn peak_memory_bytes(pid: u32) -> Option<u64> {
+    memory(pid, "VmHWM:")
+}
+
+/// The memory that the process has now, in bytes.
+#[must_use]
+pub fn memory_bytes(pid: u32) -> Option<u64> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, what: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// The process and all that it has started, however deep.
+#[must_use]
+pub fn family(pid: u32) -> Vec<u32> {
+    let mut all = vec![pid];
+    let mut parents: Vec<(u32, u32)> = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        parents.extend(parent.map(|parent: u32| (child, parent)));
+    }
+    let mut at = 0;
+    while at < all.len() {
+        let parent = all[at];
+        all.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
+        at += 1;
+    }
+    all
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_time_and_memory_are_counted() {
+        let own = std::process::id();
+        let before = seconds(&[own]);
+        let begun = std::time::Instant::now();
+        let mut x = 1_u64;
+        while seconds(&[own]) < before + 0.05 && begun.elapsed().as_secs() < 20 {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        }
+        assert!(seconds(&[own]) >= before + 0.05, "{x}");
+        // In this order: what is read now may be more than any peak until then. The kernel batches these counters per
+        // thread, so they are told to within some pages.
+        let now = memory_bytes(own).unwrap_or_default();
+        assert!(peak_memory_bytes(own).unwrap_or_default() + 4_000_000 >= now);
+        assert!(now > 100_000);
+        assert_eq!(family(own).first(), Some(&own));
+    }
+}

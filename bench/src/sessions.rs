@@ -1,0 +1,132 @@
+//! `sessions`: S9. Strict checks and renewals against sessions that lie in Postgres, all on one server, each with the
+//! same number of connections to it.
+
+use anyhow::{Context as _, Result};
+use xtask::paths;
+use xtask::process::Recipe;
+
+use crate::coordinator::{Coordinator, users};
+use crate::http::{Connection, request};
+use crate::load::{Contender, Drive, Requests, Series, rounds};
+use crate::results::Bench;
+use crate::stats::Spread;
+use crate::workerd::at;
+use crate::world::World;
+use crate::{peers, say, sql};
+
+/// The coordinator's default, and everybody's here.
+const CONNECTIONS: u32 = 16;
+const USERS: usize = 16;
+
+const STRICT: &str = "edgekeep: strict checks";
+const RENEW: &str = "edgekeep: renewals";
+const TOWER: &str = "axum, tower-sessions + axum-login";
+const SELECT: &str = "axum, bare SELECT by primary key";
+const BETTER: &str = "Better Auth get-session";
+const BETTER_CACHE: &str = "Better Auth get-session, cookie cache";
+
+/// Runs it.
+///
+/// # Errors
+/// If a contender does not come up or answers wrongly.
+pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
+    let tower_binary = peers::build("tower-sessions-peer")?;
+    let better = peers::install("better-auth")?;
+    let world = World::start("sessions", |options| {
+        options.users = users(USERS);
+        options.edges = 0;
+        options.coordinator_environment.push(("EDGEKEEP_DATABASE__CONNECTIONS".into(), CONNECTIONS.to_string()));
+    })?;
+    let coordinator = Coordinator::first(&world.cluster)?;
+    let tokens: Vec<String> = (0..USERS)
+        .map(|index| world.cluster.user(&format!("user-{index}")).context("no user"))
+        .map(|user| Ok(coordinator.sign_in(user?)?.token))
+        .collect::<Result<_>>()?;
+    let asked = |renew: bool| -> Result<_> {
+        Ok(Requests::new(tokens.iter().map(|token| coordinator.check(token, renew)).collect::<Result<_>>()?))
+    };
+
+    // Databases of their own on the same server.
+    let own = world.cluster.database_url();
+    let address = |name: &str| own.rsplit_once('/').map(|(server, _)| format!("{server}/{name}"));
+    sql::run(&world.tools, own, "CREATE DATABASE tower_sessions")?;
+    sql::run(&world.tools, own, "CREATE DATABASE better_auth")?;
+    let tower_url = address("tower_sessions").context("no address")?;
+    let better_url = address("better_auth").context("no address")?;
+    let tower = peers::start("tower-sessions", "/select", |port, log| {
+        Recipe::new("tower-sessions", &tower_binary, &paths::target(), log)
+            .args([port.to_string(), CONNECTIONS.to_string()])
+            .env("DATABASE_URL", &tower_url)
+    })?;
+    let tower_cookie = signed_in(tower.port, request("POST", "/login", &[], b""))?;
+    let start_better = |name: &str, cache: &str, migrate: &str| {
+        peers::start(name, "/ready", |port, log| {
+            Recipe::new(name, &world.tools.node, &better, log)
+                .arg("server.mjs")
+                .env("PORT", port.to_string())
+                .env("CONNECTIONS", CONNECTIONS.to_string())
+                .env("DATABASE_URL", &better_url)
+                .env("COOKIE_CACHE", cache)
+                .env("MIGRATE", migrate)
+                .env("NODE_ENV", "production")
+        })
+    };
+    let plain = start_better("better-auth", "0", "1")?;
+    let cached = start_better("better-auth-cache", "1", "0")?;
+    let sign = |port: u16, path: &str, body: &str| {
+        let origin = format!("http://127.0.0.1:{port}");
+        request("POST", path, &[("Origin", &origin), ("Content-Type", "application/json")], body.as_bytes())
+    };
+    let person = r#"{"email":"demo@example.com","password":"a long password","name":"demo"}"#;
+    let plain_cookie = signed_in(plain.port, sign(plain.port, "/api/auth/sign-up/email", person))?;
+    let cached_cookie = signed_in(cached.port, sign(cached.port, "/api/auth/sign-in/email", person))?;
+
+    say("  strict checks beside sessions in Postgres");
+    let postgres = world.cluster.postgres.as_ref().context("no Postgres")?.pid();
+    let contender = |name: &str, port: u16, requests, pid: u32, min_body_bytes| Contender {
+        name: name.into(),
+        address: at(port),
+        requests,
+        status: 200,
+        min_body_bytes,
+        pids: vec![pid, postgres],
+    };
+    let get = |path: &str, cookie: &str| Requests::one(request("GET", path, &[("Cookie", cookie)], b""));
+    let pid = world.coordinator_pids(0)[0];
+    let all = rounds(
+        &[
+            contender(STRICT, coordinator.port, asked(false)?, pid, 100),
+            contender(RENEW, coordinator.port, asked(true)?, pid, 100),
+            contender(TOWER, tower.port, get("/me", &tower_cookie), tower.part.pid(), 5),
+            contender(SELECT, tower.port, get("/select", &tower_cookie), tower.part.pid(), 5),
+            contender(BETTER, plain.port, get("/api/auth/get-session", &plain_cookie), plain.part.pid(), 50),
+            contender(BETTER_CACHE, cached.port, get("/api/auth/get-session", &cached_cookie), cached.part.pid(), 50),
+        ],
+        drive,
+    )?;
+    let ratio = |a: &str, b: &str| -> Option<Spread> {
+        let find = |name: &str| all.iter().find(|series: &&Series| series.name == name);
+        Spread::of_ratio(&find(a)?.per_cpu_second, &find(b)?.per_cpu_second)
+    };
+    let by_cpu = "per second of processor time of the server and of Postgres together";
+    bench.note("S9-tower", ratio(STRICT, TOWER), &[by_cpu]);
+    bench.note("S9-tower-renew", ratio(RENEW, TOWER), &[by_cpu, "fresh proofs: nothing is due, so nothing is written"]);
+    bench.note("S9-better", ratio(STRICT, BETTER), &[by_cpu]);
+    bench.note("S9-better-cache", ratio(STRICT, BETTER_CACHE), &[by_cpu, "the cache never asks the database"]);
+    bench.note("S9-select", ratio(STRICT, SELECT), &[by_cpu]);
+    bench.table("Strict checks", &all);
+    Ok(())
+}
+
+/// Sends a request that signs somebody in; gives all cookies that it set, as the header has them.
+fn signed_in(port: u16, sent: Vec<u8>) -> Result<String> {
+    let mut body = Vec::new();
+    let answer = Connection::open(at(port))?.exchange(&sent, Some(&mut body))?;
+    anyhow::ensure!(
+        answer.status == 200 && !answer.cookies.is_empty(),
+        "a peer's login was answered with {}: {}",
+        answer.status,
+        String::from_utf8_lossy(&body)
+    );
+    Ok(answer.cookies.join("; "))
+}

@@ -1,0 +1,22 @@
+//! A worker behind the gate as a library: it greets who is signed in, and refuses others.
+
+use edgekeep_edge::{Checked, Gate};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
+use web_sys::{Request, Response, ResponseInit};
+
+/// Answers every request.
+#[wasm_bindgen]
+pub fn handle(request: Request, env: JsValue, context: JsValue) -> js_sys::Promise {
+    future_to_promise(async move {
+        let (status, text) = match Gate::check(&request, &env, &context).await {
+            Checked::Allow { identity: Some(user), .. } => (200, format!("Hello, {}\n", user.name)),
+            Checked::Allow { .. } => (200, "Hello\n".to_owned()),
+            Checked::Deny { .. } => (401, "Sign in first\n".to_owned()),
+            _ => (503, "Try again\n".to_owned()),
+        };
+        let init = ResponseInit::new();
+        init.set_status(status);
+        Ok(Response::new_with_opt_str_and_init(Some(&text), &init)?.into())
+    })
+}
