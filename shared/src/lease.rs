@@ -188,7 +188,21 @@ mod tests {
         let mut lease = Lease::default();
         lease.extend(1_000, 5_000, 3);
         lease.extend(900, 60_000, 4);
+        lease.extend(1_000, 60_000, 4);
         assert_eq!((lease.until_ms(None), lease.keys_needed()), (Some(5_900), Some(3)));
+    }
+
+    #[test]
+    fn a_newer_answer_counts_whole_and_a_lease_tells_its_bound_and_age() {
+        let mut lease = Lease::default();
+        assert_eq!((lease.max_staleness_ms(), lease.age_ms(1_000)), (None, None));
+        lease.extend(1_000, 5_000, 3);
+        assert_eq!(
+            (lease.max_staleness_ms(), lease.age_ms(1_250), lease.age_ms(900)),
+            (Some(5_000), Some(250), Some(0))
+        );
+        lease.extend(1_001, 1_000, 2);
+        assert_eq!((lease.until_ms(None), lease.keys_needed()), (Some(1_981), Some(3)), "keys are never needed less");
     }
 
     #[test]

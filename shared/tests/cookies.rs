@@ -4,8 +4,8 @@
 mod support;
 
 use edgekeep_shared::cookie::{
-    COOKIE_PREFIX, Chosen, MAX_LOOKED_AT, all_presented, choose, clear_cookie, cookie_name, presented, set_cookie,
-    strip,
+    COOKIE_PREFIX, Chosen, MAX_LOOKED_AT, all_presented, choose, clear_cookie, cookie_name, looks_like_ours, presented,
+    set_cookie, strip,
 };
 use edgekeep_shared::ids::{KeyId, SessionId, SiteId};
 use edgekeep_shared::keyring::{KeyRing, RingKey, Secret};
@@ -107,4 +107,20 @@ fn attributes() {
     let set = set_cookie("1.abc", id, 60);
     assert_eq!(set, "__Host-edgekeep-1f1f1f1f=1.abc; Path=/; Max-Age=60; Secure; HttpOnly; SameSite=Lax");
     assert!(clear_cookie(&cookie_name(id)).contains("=; Path=/; Max-Age=0; Secure"));
+}
+
+#[test]
+fn what_something_on_the_way_could_take_for_ours_is_told_apart_from_the_sites_own() {
+    for name in [
+        "__Host-edgekeep-00000001",
+        "__host-EDGEKEEP-1",
+        "__Host-edgekeep-",
+        " =__Host-edgekeep-1 ",
+        "\t__Host-edgekeep-x",
+    ] {
+        assert!(looks_like_ours(name), "{name:?}");
+    }
+    for name in ["", "__Host-edgekeep", "__Host-site", "x__Host-edgekeep-1", "session", "_Host-edgekeep-00000001"] {
+        assert!(!looks_like_ours(name), "{name:?}");
+    }
 }

@@ -5,7 +5,9 @@ use edgekeep_shared::codec::{from_base64url, to_base64url};
 use edgekeep_shared::ids::{KeyId, SessionId, SiteId, UserId, from_hex};
 use edgekeep_shared::keyring::{KeyRing, RingKey, Secret};
 use edgekeep_shared::revision::Revision;
-use edgekeep_shared::token::{Claims, UntrustedToken, VerifiedToken, VerifyError, sign};
+use edgekeep_shared::token::{
+    Claims, ClaimsError, MAX_NAME_BYTES, MAX_ROLE_CHARS, MAX_ROLES, UntrustedToken, VerifiedToken, VerifyError, sign,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -154,4 +156,32 @@ fn claims_of_demo() -> Claims {
         name: "demo".into(),
         roles: vec!["admin".into()],
     }
+}
+
+#[test]
+fn claims_that_do_not_fit_are_not_signed() {
+    let claims = Claims {
+        site: site(),
+        user_id: UserId(1),
+        revision: Revision(1),
+        session_id: SessionId([1; 16]),
+        authenticated_at_ms: 1,
+        renew_after_ms: 2,
+        idle_expires_at_ms: 3,
+        expires_at_ms: 4,
+        name: "a".repeat(MAX_NAME_BYTES),
+        roles: vec!["r".repeat(MAX_ROLE_CHARS); MAX_ROLES],
+    };
+    let refused = |change: &dyn Fn(&mut Claims)| {
+        let mut changed = claims.clone();
+        change(&mut changed);
+        sign(&changed, &key()).expect_err("it does not fit")
+    };
+    assert!(sign(&claims, &key()).is_ok());
+    assert_eq!(refused(&|claims| claims.name.clear()), ClaimsError::Name);
+    assert_eq!(refused(&|claims| claims.name.push('a')), ClaimsError::Name);
+    assert_eq!(refused(&|claims| claims.roles.push("r".to_owned())), ClaimsError::Roles);
+    assert_eq!(refused(&|claims| claims.roles[3].push('r')), ClaimsError::Roles);
+    assert_eq!(refused(&|claims| claims.roles[3] = "R".to_owned()), ClaimsError::Roles);
+    assert_eq!(refused(&|claims| claims.renew_after_ms = 1 << 48), ClaimsError::Time);
 }
