@@ -186,7 +186,7 @@ impl Edge {
 }
 
 impl Check {
-    /// The coordinator reads the primary, behind a heartbeat (`coordinator/src/check/verdict.rs`, in small).
+    /// The coordinator reads the primary, behind a heartbeat (`shared/src/verdict.rs`, in small).
     pub(super) fn speak(&mut self, feed: &Feed, world: &World) {
         let (db, proof) = (&world.db, &self.proof);
         let base = feed.base(db.rows.revision, db.epoch);
