@@ -11,14 +11,18 @@
 //! | `POLICY` | route policy, JSON (see `shared::policy`) | every path needs a session |
 //! | `AUTH_PREFIX` | where our own doors are | `/auth` |
 //! | `CLIENT_ADDRESS_HEADER` | the one header that names the client's address, set by something we trust | no address is passed on |
+//! | `SUBREQUEST_LIMIT` | what the platform allows one invocation, 50 to 10000 | 50 |
 //! | `SITE` | name of the site, checked against the coordinator's | not checked |
 
 use edgekeep_shared::codec::from_base64url;
+use edgekeep_shared::follow::MIN_SUBREQUESTS;
 use edgekeep_shared::keyring::Secret;
 use edgekeep_shared::policy::Policy;
 
 /// What Cloudflare itself allows an origin.
 const DEFAULT_ORIGIN_TIMEOUT_S: u32 = 100;
+/// The most subrequests of one invocation: what Cloudflare's paid plan allows unless it is told otherwise.
+const MAX_SUBREQUESTS: u32 = 10_000;
 /// The most coordinators that are tried.
 const MAX_COORDINATORS: usize = 8;
 
@@ -67,6 +71,8 @@ pub struct Config {
     pub prefix: String,
     /// The one trusted header with the client's address.
     pub client_address_header: Option<String>,
+    /// What the platform allows one invocation: where it is more, polls need not be saved under many changes.
+    pub subrequest_limit: u32,
     /// The site's name, if it is to be checked.
     pub site: Option<String>,
 }
@@ -95,6 +101,7 @@ impl Config {
             public_https: public_https(text("PUBLIC_SCHEME"))?,
             prefix: prefix(text("AUTH_PREFIX"))?,
             client_address_header: header_name(text("CLIENT_ADDRESS_HEADER"))?,
+            subrequest_limit: subrequest_limit(text("SUBREQUEST_LIMIT"))?,
             site: text("SITE"),
         })
     }
@@ -200,6 +207,13 @@ fn header_name(name: Option<String>) -> Result<Option<String>, ConfigError> {
     }
 }
 
+fn subrequest_limit(limit: Option<String>) -> Result<u32, ConfigError> {
+    match limit.map_or(Some(MIN_SUBREQUESTS), |text| text.parse().ok()) {
+        Some(limit @ MIN_SUBREQUESTS..=MAX_SUBREQUESTS) => Ok(limit),
+        _ => error("SUBREQUEST_LIMIT", "is not a number from 50 to 10000"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +232,7 @@ mod tests {
         let config = read(&MINIMAL).expect("a configuration");
         assert_eq!(config.coordinators, ["http://127.0.0.1:9000"]);
         assert_eq!(config.prefix, "/auth");
+        assert_eq!(config.subrequest_limit, 50);
         assert!(config.origin.is_none() && config.client_address_header.is_none() && config.site.is_none());
         let session = edgekeep_shared::policy::Matched::Route(&edgekeep_shared::policy::RoutePolicy::SESSION);
         assert_eq!(config.policy.find("/", "GET"), session);
@@ -245,6 +260,9 @@ mod tests {
             ("AUTH_PREFIX", "/a/../b"),
             ("CLIENT_ADDRESS_HEADER", "s3cret: x"),
             ("PUBLIC_SCHEME", "s3cret"),
+            ("SUBREQUEST_LIMIT", "s3cret"),
+            ("SUBREQUEST_LIMIT", "49"),
+            ("SUBREQUEST_LIMIT", "10001"),
         ] {
             let text = with(name, value);
             assert!(text.starts_with(&format!("binding {name}")) && !text.contains("s3cret"), "{text}");

@@ -9,7 +9,6 @@ use edgekeep_shared::feed::Answer;
 use edgekeep_shared::follow::{self, CatchUp, Chain, REFRESH_MS, Turn};
 use edgekeep_shared::ids::Nonce;
 use edgekeep_shared::lease::EdgeMs;
-use edgekeep_shared::retry::back_off_ms;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::future_to_promise;
 
@@ -73,18 +72,20 @@ async fn catch_up(config: &Config, hold_ms: u32, request_id: &str) -> bool {
 
 /// Notes that a session was presented, and sees to it that a poll is under way.
 pub fn keep_alive(incoming: &Incoming, now_ms: EdgeMs) {
+    let subrequests = incoming.config.subrequest_limit;
     let started = state::with(|state| {
         state.last_use_ms = now_ms;
         let State { chain, last_id, .. } = state;
-        chain.start(now_ms, || next_id(last_id))
+        chain.start(now_ms, subrequests, || next_id(last_id))
     });
     let Some(mut chain) = started else { return };
     let (config, request_id) = (incoming.config.clone(), incoming.request_id.clone());
     let promise = future_to_promise(async move {
         while let Some(hold_ms) = next_turn(&config, &mut chain) {
             let complete = catch_up(&config, hold_ms, &request_id).await;
-            if let Some(failures) = chain.after(complete) {
-                js::sleep(back_off_ms(failures, js::random::<1>()[0])).await;
+            let pause_ms = pause_ms(&config, &mut chain, complete);
+            if pause_ms > 0 {
+                js::sleep(pause_ms).await;
             }
         }
         state::with(|state| state.chain.ended(&chain));
@@ -98,6 +99,13 @@ fn next_turn(config: &Config, chain: &mut Chain) -> Option<u32> {
     let (now_ms, random) = (clock::now_ms(), u32::from_be_bytes(js::random()));
     let smallest_ms = config.policy.smallest_staleness_ms();
     state::with(|state| chain.turn(&mut state.chain, &state.view, now_ms, state.last_use_ms, smallest_ms, random))
+}
+
+/// How long the chain pauses after a turn.
+fn pause_ms(config: &Config, chain: &mut Chain, complete: bool) -> u32 {
+    let (now_ms, [random]) = (clock::now_ms(), js::random());
+    let smallest_ms = config.policy.smallest_staleness_ms();
+    state::with(|state| chain.pause_ms(&mut state.chain, &state.view, complete, now_ms, smallest_ms, random))
 }
 
 /// Waits for a refresh of the lease, together with everybody else who needs it; afterwards the gate looks again.

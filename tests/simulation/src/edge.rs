@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use edgekeep_shared::feed::{Answer, Entry, Question};
-use edgekeep_shared::follow::{self, CatchUp, Chain, REFRESH_MS, Running, Turn};
+use edgekeep_shared::follow::{self, CatchUp, Chain, MIN_SUBREQUESTS, REFRESH_MS, Running, Turn};
 use edgekeep_shared::ids::{Nonce, SiteId};
 use edgekeep_shared::inquiry::{Ended, Memory};
 use edgekeep_shared::keyring::KeyRing;
@@ -188,14 +188,19 @@ impl World {
         let id = self.number() as u32;
         let isolate = &mut self.edges[edge as usize];
         isolate.last_use_ms = now_ms;
-        if let Some(chain) = isolate.running.start(now_ms, || id) {
+        if let Some(chain) = isolate.running.start(now_ms, MIN_SUBREQUESTS, || id) {
             self.turn(edge, chain);
         }
     }
 
+    /// The smallest bound above 0 of any route.
+    fn smallest_route_ms(&self) -> Option<u32> {
+        self.setup.short_route.then_some(self.setup.bound_ms / 2)
+    }
+
     fn turn(&mut self, edge: u32, mut chain: Chain) {
         let (now_ms, random) = (self.edge_ms(edge), self.rng.u32(..));
-        let smallest_ms = self.setup.short_route.then_some(self.setup.bound_ms / 2);
+        let smallest_ms = self.smallest_route_ms();
         let Edge { running, view, last_use_ms, .. } = &mut self.edges[edge as usize];
         match chain.turn(running, view, now_ms, *last_use_ms, smallest_ms, random) {
             Some(hold_ms) => {
@@ -284,13 +289,16 @@ impl World {
         match drive {
             Drive::Chain { mut chain, mut pages, hold_ms } => match pages.after(turn) {
                 None => self.ask_feed(edge, hold_ms, Drive::Chain { chain, pages, hold_ms }),
-                Some(complete) => match chain.after(complete) {
-                    Some(failures) => {
-                        let pause_ms = back_off_ms(failures, self.rng.u8(..));
-                        self.sleep(edge, pause_ms, Then::Turn(chain));
+                Some(complete) => {
+                    let now_ms = self.edge_ms(edge);
+                    let random = if complete { 0 } else { self.rng.u8(..) };
+                    let smallest_ms = self.smallest_route_ms();
+                    let Edge { running, view, .. } = &mut self.edges[edge as usize];
+                    match chain.pause_ms(running, view, complete, now_ms, smallest_ms, random) {
+                        0 => self.turn(edge, chain),
+                        pause_ms => self.sleep(edge, pause_ms, Then::Turn(chain)),
                     }
-                    None => self.turn(edge, chain),
-                },
+                }
             },
             Drive::Refresh { flight, mut pages, left } => match pages.after(turn) {
                 None => self.ask_feed(edge, 0, Drive::Refresh { flight, pages, left }),
