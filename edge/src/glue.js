@@ -57,11 +57,12 @@ export const changed = (response, without, having, more) => {
   return changed;
 };
 
-// An answer of our own: the headers that all of them have, and more.
+// An answer of our own: the headers that all of them have, and more. All before the body is there, or the platform would
+// add a `Content-Type` of its own.
 export const answer = (status, body, shared, more) => {
-  const answer = new Response(body, { status, headers: shared });
-  put(answer.headers, more, "append");
-  return answer;
+  const headers = new Headers(shared);
+  put(headers, more, "append");
+  return new Response(body, { status, headers });
 };
 
 export const headersOf = (pairs) => {
