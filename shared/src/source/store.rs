@@ -212,6 +212,10 @@ mod tests {
         assert_eq!(store.put(row(1, 6, 90, 9)), Put::MovedBack);
         assert_eq!(store.page(Unseen::All, None, 9).0, [row(1, 6, 100, 9)]);
         assert_eq!(store.put(row(1, 7, 200, 11)), Put::Changed);
+        assert_eq!(store.put(row(1, 7, 300, 11)), Put::Changed);
+        // A row that says less, such as one of before a failover, lowers nothing.
+        store.put(row(1, 2, 50, 12));
+        assert_eq!(store.page(Unseen::All, None, 9).0, [row(1, 7, 300, 12)]);
         assert_eq!((store.entries(), store.by_place.len(), store.by_expiry.len()), (1, 1, 1));
     }
 
