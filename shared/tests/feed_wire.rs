@@ -1,7 +1,7 @@
 //! The feed's wire format: round trips, strictness, and an idle answer's size.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a failed expectation is a failed test
 
-use edgekeep_shared::feed::{Answer, Entry, Head, MAX_ENTRIES, PageToken, Question};
+use edgekeep_shared::feed::{Answer, Entry, Head, MAX_ENTRIES, MAX_QUESTION_BYTES, PageToken, Question};
 use edgekeep_shared::ids::{Nonce, UserId};
 use edgekeep_shared::position::{MAX_IN_PROGRESS, Position};
 use edgekeep_shared::revision::Revision;
@@ -118,7 +118,11 @@ fn lists_are_as_long_as_they_may_be_and_no_longer() {
         hold_ms: 0,
     };
     let longest = question(MAX_IN_PROGRESS as u64);
-    assert_eq!(Question::decode(&longest.encode()), Ok(longest));
+    assert_eq!(Question::decode(&longest.encode()), Ok(longest.clone()));
+    // A coordinator takes no longer ones: this must pass, with the rest of an answer to be asked for.
+    let to = longest.from.clone().unwrap();
+    let page = Some(PageToken { instance: 1, to, read_at_ms: 1, after: (1, 1) });
+    assert!(Question { page, ..longest }.encode().len() <= MAX_QUESTION_BYTES);
     assert!(Question::decode(&question(MAX_IN_PROGRESS as u64 + 1).encode()).is_err());
 
     let answer = |count: usize| {
