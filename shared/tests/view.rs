@@ -93,6 +93,18 @@ fn a_view_that_was_reset_still_drops_answers_of_an_old_epoch() {
 }
 
 #[test]
+fn a_reset_forgets_no_step_of_the_clock() {
+    let mut view = view(10_000, &[]);
+    let (question, whole) = answer(&view, None, "40:40:", &[]);
+    let sent = view.sent(10_000);
+    // More time has passed since the question than the clock says: its answer's age cannot be told.
+    view.observe_clock(5_000);
+    view.reset();
+    assert_eq!(view.apply(&question, &whole, sent, 10_100), Applied::Dropped(Why::ClockStepped));
+    assert!(view.lease().until_ms(None).is_none());
+}
+
+#[test]
 fn an_entry_goes_when_the_database_says_that_nobody_needs_it() {
     let mut view = view(0, &[entry(3)]);
     for (read_at_ms, kept) in [(T0_MS + 299_000, true), (T0_MS + 310_000, false)] {
