@@ -85,6 +85,7 @@ fn what_is_pruned_stays_pruned() {
 #[test]
 fn a_view_that_was_reset_still_drops_answers_of_an_old_epoch() {
     let mut view = view(0, &[entry(3)]);
+    assert!(!view.is_empty());
     view.reset();
     assert_eq!((view.epoch(), view.is_loaded(), view.is_empty()), (1, false, true));
     let (question, mut old) = answer(&view, None, "40:40:", &[]);
