@@ -219,25 +219,29 @@ mod tests {
         assert_eq!(running.start(late_ms + 1, || 3), None);
         running.ended(&second);
         assert!(running.start(late_ms + 1, || 3).is_some());
-        assert!(running.start(-1_000_000, || 4).is_some(), "the clock went back");
+        for back_ms in [60_000, 1_000_000] {
+            let mut running = Running::default();
+            assert!(running.start(100_000, || 1).is_some());
+            assert!(running.start(100_000 - back_ms, || 2).is_some(), "the clock went back");
+        }
     }
 
     #[test]
     fn a_chain_ends_with_its_time_its_turns_or_its_use() {
         let view = View::default();
-        let start = || {
+        let start_at = |now_ms| {
             let mut running = Running::default();
-            let chain = running.start(0, || 1).expect("a chain");
+            let chain = running.start(now_ms, || 1).expect("a chain");
             (running, chain)
         };
-        let (mut running, mut chain) = start();
-        assert!(chain.turn(&mut running, &view, 24_999, 24_999, None, 0).is_some());
-        assert!(chain.turn(&mut running, &view, 25_000, 25_000, None, 0).is_none());
-        let (mut running, mut chain) = start();
+        let (mut running, mut chain) = start_at(1_000_000);
+        assert!(chain.turn(&mut running, &view, 1_024_999, 1_024_999, None, 0).is_some());
+        assert!(chain.turn(&mut running, &view, 1_025_000, 1_025_000, None, 0).is_none());
+        let (mut running, mut chain) = start_at(0);
         assert!(chain.turn(&mut running, &view, 4_999, 0, None, 0).is_some());
         assert!(chain.turn(&mut running, &view, 5_000, 0, None, 0).is_none());
         assert!(chain.turn(&mut running, &view, -1, 0, None, 0).is_none(), "the clock went back");
-        let (mut running, mut chain) = start();
+        let (mut running, mut chain) = start_at(0);
         assert_eq!((0..100).filter(|_| chain.turn(&mut running, &view, 1, 1, None, 0).is_some()).count(), 28);
     }
 
@@ -246,6 +250,12 @@ mod tests {
         let mut chain = Running::default().start(0, || 1).expect("a chain");
         assert_eq!((chain.after(false), chain.after(false)), (Some(0), Some(1)));
         assert_eq!((chain.after(true), chain.after(false)), (None, Some(0)));
+    }
+
+    #[test]
+    fn what_nobody_needs_is_dropped_now_and_then_and_after_a_clock_that_went_back() {
+        assert!(!prune_is_due(100_000, 100_000) && !prune_is_due(100_000, 129_999) && !prune_is_due(100_000, 70_001));
+        assert!(prune_is_due(100_000, 130_000) && prune_is_due(100_000, 70_000));
     }
 
     #[test]

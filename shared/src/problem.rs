@@ -232,3 +232,26 @@ impl Problem {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_has_one_name_in_json_and_in_the_database() {
+        for name in [
+            "none",
+            "invalid",
+            "expired",
+            "signed_out",
+            "signed_in_elsewhere",
+            "password_changed",
+            "disabled",
+            "revoked",
+        ] {
+            let reason = Reason::from_name(name).expect("a reason");
+            assert_eq!((reason.as_str(), serde_json::to_value(reason).ok()), (name, Some(name.into())));
+        }
+        assert_eq!(Reason::from_name("Revoked"), None);
+    }
+}

@@ -106,7 +106,10 @@ pub fn back_off_ms(round: u32, random: u8) -> u32 {
 
 /// The coordinator to ask: the one that answered last; at first any, so that isolates spread over them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Preferred(Option<usize>);
+pub struct Preferred(
+    /// Taken modulo the number of coordinators.
+    Option<usize>,
+);
 
 impl Preferred {
     /// Its index below `count`; `random` is drawn once.
@@ -119,7 +122,7 @@ impl Preferred {
     pub fn failed(&mut self, index: usize, count: usize) {
         let count = count.max(1);
         if self.0.is_none_or(|preferred| preferred % count == index) {
-            self.0 = Some((index + 1) % count);
+            self.0 = Some(index + 1);
         }
     }
 }
@@ -181,10 +184,8 @@ impl Bucket {
             (self.left, self.filled_ms) = (if since_ms < 0 { self.left } else { BURST }, now_ms);
         } else {
             let new = since_ms * PER_S / 1_000;
-            if new > 0 {
-                self.left = self.left.saturating_add(new as u32).min(BURST);
-                self.filled_ms += new * 1_000 / PER_S;
-            }
+            self.left = self.left.saturating_add(new as u32).min(BURST);
+            self.filled_ms += new * 1_000 / PER_S;
         }
         let taken = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -201,6 +202,7 @@ mod tests {
         assert_eq!(back_off_ms(0, 0), 100);
         assert_eq!(back_off_ms(3, 0), 800);
         assert_eq!(back_off_ms(99, 0), 1_600);
+        assert_eq!(back_off_ms(99, u8::MAX), 804);
         for random in 0..=u8::MAX {
             assert!((800..=1_600).contains(&back_off_ms(9, random)));
         }
@@ -260,8 +262,8 @@ mod tests {
         for _ in 0..50 {
             breaker.failed(10_000, 0);
         }
-        assert!(!breaker.is_closed(11_999) && breaker.is_closed(12_000));
-        assert!(breaker.is_closed(0));
+        assert!(!breaker.is_closed(10_000) && !breaker.is_closed(11_999) && breaker.is_closed(12_000));
+        assert!(breaker.is_closed(9_999) && breaker.is_closed(0));
         breaker.answered();
         assert!(breaker.is_closed(10_000));
     }

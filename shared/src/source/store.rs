@@ -191,17 +191,23 @@ mod tests {
         for user in 1..=10 {
             store.put(row(user, 1, 100, 20 - user / 2));
         }
-        let (mut seen, mut after) = (Vec::new(), None);
-        loop {
-            let (rows, next) = store.page(Unseen::All, after, 3);
-            seen.extend(rows.iter().map(|row| row.user_id.0));
-            match next {
-                Some(place) => after = Some(place),
-                None => break,
+        // Of users 1 to 10 the cursor sees those of 15, 16 and 18.
+        let at = position("17:19:17");
+        for (unseen, count) in [(Unseen::All, 10), (Unseen::After(&at), 5), (Unseen::AfterInEpoch(&at, 0), 5)] {
+            for limit in 1..=10 {
+                let (mut seen, mut after) = (Vec::new(), None);
+                loop {
+                    let (rows, next) = store.page(unseen, after, limit);
+                    assert!(rows.len() <= limit && (next.is_none() || rows.len() == limit));
+                    seen.extend(rows.iter().map(|row| row.user_id.0));
+                    match next {
+                        Some(place) => after = Some(place),
+                        None => break,
+                    }
+                }
+                assert_eq!((seen.len(), &seen), (count, &users(&store, unseen)), "{unseen:?} by {limit}");
             }
         }
-        assert_eq!(seen.len(), 10);
-        assert_eq!(seen, users(&store, Unseen::All));
     }
 
     #[test]
@@ -212,6 +218,10 @@ mod tests {
         assert_eq!(store.put(row(1, 6, 90, 9)), Put::MovedBack);
         assert_eq!(store.page(Unseen::All, None, 9).0, [row(1, 6, 100, 9)]);
         assert_eq!(store.put(row(1, 7, 200, 11)), Put::Changed);
+        assert_eq!(store.put(row(1, 7, 300, 11)), Put::Changed);
+        // A row that says less, such as one of before a failover, lowers nothing.
+        store.put(row(1, 2, 50, 12));
+        assert_eq!(store.page(Unseen::All, None, 9).0, [row(1, 7, 300, 12)]);
         assert_eq!((store.entries(), store.by_place.len(), store.by_expiry.len()), (1, 1, 1));
     }
 

@@ -202,6 +202,6 @@ impl View {
     /// No user has an entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.table.len() == 0
+        self.table.is_empty()
     }
 }
