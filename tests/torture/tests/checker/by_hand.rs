@@ -63,8 +63,8 @@ fn broken_with(
         action: *action,
         outcome: *outcome,
     });
-    let history =
-        History { rules, calm, isolated, sessions: vec!["a".into(), "b".into()], operations: operations.collect() };
+    let sessions = vec!["a".into(), "b".into()];
+    let history = History { calm, isolated, sessions, operations: operations.collect(), ..History::new(rules) };
     checker::check(&history).iter().map(|violation| violation.rule).collect()
 }
 
