@@ -28,6 +28,9 @@ pub struct Entry {
     pub reason: Option<String>,
     /// How an attempt ended.
     pub outcome: Option<String>,
+    /// The session that ended is one that the database had never heard of.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// A row of `attempt`.
@@ -130,6 +133,13 @@ fn check_user(user: &User<'_>, account: &Account) -> Vec<Violation> {
                     let born = Some(life.born.by);
                     place =
                         Place { from: (life.born_from_us, born), by: (life.alive_by.at_us, Some(life.alive_by.by)) };
+                }
+            }
+            ("session_ended", _) if entry.lost => {
+                // Only a promotion loses sessions, and not those that are there.
+                let made = logged.get(id).is_some_and(|session| session.made);
+                if user.history.lost.is_none() || made {
+                    wrong("G9", format!("user {name}: session {id} was taken for lost, and was not"), &[]);
                 }
             }
             ("session_ended", _) => {

@@ -98,9 +98,16 @@ impl Summary {
                 "  taken for unknown: answers to {} operations; left out: {} pages of the {} sessions that lived then",
                 forgiven.operations, forgiven.pages, forgiven.sessions
             );
-            found(&mut text, "broken by what was lost, and by nothing else", &verdict.by_loss, history);
+            counted(&mut text, "broken by what was lost", &verdict.by_loss);
+            // One of each.
+            let mut shown: BTreeMap<&str, &Violation> = BTreeMap::new();
+            for violation in &verdict.by_loss {
+                shown.entry(violation.rule).or_insert(violation);
+            }
+            explained(&mut text, shown.into_values(), history);
         }
-        found(&mut text, "violations", &verdict.violations, history);
+        counted(&mut text, "violations", &verdict.violations);
+        explained(&mut text, verdict.violations.iter().take(SHOWN), history);
         Self { text, violations: verdict.violations.len() }
     }
 }
@@ -128,7 +135,7 @@ fn operations(text: &mut String, history: &History) {
     let _ = writeln!(text, "  attempts that nobody knows the end of: {open}");
 }
 
-fn found(text: &mut String, what: &str, violations: &[Violation], history: &History) {
+fn counted(text: &mut String, what: &str, violations: &[Violation]) {
     let _ = writeln!(text, "\n{what}: {}", violations.len());
     let mut by_rule: BTreeMap<&str, usize> = BTreeMap::new();
     for violation in violations {
@@ -137,7 +144,10 @@ fn found(text: &mut String, what: &str, violations: &[Violation], history: &Hist
     for (rule, count) in by_rule {
         let _ = writeln!(text, "  {rule:<10} {count}");
     }
-    for violation in violations.iter().take(SHOWN) {
+}
+
+fn explained<'a>(text: &mut String, violations: impl IntoIterator<Item = &'a Violation>, history: &History) {
+    for violation in violations {
         let _ = writeln!(text, "{}", violation.explained(history));
     }
 }

@@ -93,7 +93,7 @@ impl User {
     pub fn log(&mut self, action: &str, session: Option<SessionNo>, reason: Option<Reason>, outcome: Option<&str>) {
         let reason = reason.map(|reason| reason.as_str().to_owned());
         let (session, outcome) = (session.map(|number| format!("s{}", number.0)), outcome.map(str::to_owned));
-        self.account.audit.push(Entry { action: action.into(), session, reason, outcome });
+        self.account.audit.push(Entry { action: action.into(), session, reason, outcome, lost: false });
     }
 
     pub fn finished(&self) -> Account {
