@@ -104,10 +104,11 @@ impl Held {
         let (unseen, from) = source.unseen(question)?;
         let held = now.monotonic.saturating_sub(self.asked);
         let page = question.page.as_ref().filter(|page| source.continues(page));
-        // A cursor of an older epoch, or one that means nothing here, is replaced at once.
-        if page.is_none() && from.is_some() && question.epoch == source.epoch && !news {
+        let cursor = question.from.as_ref().filter(|_| question.epoch == source.epoch);
+        let behind = cursor.is_some_and(|cursor| !source.position.covers(cursor));
+        // A cursor of an older epoch, or one that means nothing here, is replaced at once; but not by a position behind it.
+        if page.is_none() && (behind || (cursor.is_some() && from.is_some())) && !news {
             let hold = hold_ms(question.hold_ms, source.settings.max_staleness_ms);
-            let behind = from.is_some_and(|from| !source.position.covers(from));
             let until_ms = if behind { hold.max(CATCH_UP_MS) } else { hold };
             let until = self.asked + Duration::from_millis(u64::from(until_ms));
             if now.monotonic < until {

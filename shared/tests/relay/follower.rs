@@ -263,3 +263,13 @@ fn after_a_whole_answer_older_cursors_start_over() {
     assert_eq!(relay.users(Some("30:30:"), 1_300), (false, vec![2, 3, 1, 9]));
     assert_eq!(relay.asked(1, Some("50:50:"), 1_300), Ok(None));
 }
+
+/// Or whoever stands beside a relay that was just started would be sent everything again and again.
+#[test]
+fn a_cursor_that_neither_covers_nor_is_covered_waits_before_it_gets_everything() {
+    let mut relay = Relay::default();
+    assert_eq!(relay.next("40:40:", &[entry(1)], 1_200), Applied::Complete);
+    assert_eq!(relay.asked(1, Some("35:50:35"), 1_200), Ok(None));
+    assert_eq!(relay.next("60:60:", &[], 1_300), Applied::Complete);
+    assert_eq!(relay.users(Some("35:50:35"), 1_300), (false, vec![1]));
+}
