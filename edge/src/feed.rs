@@ -1,4 +1,4 @@
-//! Following the feed (design 2.2): while the isolate has traffic one poll is kept waiting at a coordinator,
+//! Following the feed (design 2.2): while the isolate has traffic one poll is kept waiting at a coordinator or a relay,
 //! inside `waitUntil`, so that revocations are pushed into it; and when the lease has run out all the same,
 //! requests wait together for one question in line.
 //!
@@ -13,6 +13,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::future_to_promise;
 
 use crate::config::Config;
+use crate::coordinator::Feeder;
 use crate::flight::Flight;
 use crate::incoming::Incoming;
 use crate::state::{State, next_id};
@@ -20,17 +21,16 @@ use crate::{clock, coordinator, js, keys, state};
 
 /// Asks once and applies the answer.
 async fn ask(config: &Config, hold_ms: u32, request_id: &str) -> Turn {
-    let count = config.coordinators.len();
     let nonce = Nonce(js::random());
     let now_ms = clock::now_ms();
-    let (question, sent, index) = state::with(|state| {
+    let (question, sent, whom) = state::with(|state| {
         state.view.observe_clock(now_ms);
-        (state.view.question(nonce, hold_ms), state.view.sent(now_ms), state.coordinator(count))
+        (state.view.question(nonce, hold_ms), state.view.sent(now_ms), state.feeder(config, now_ms))
     });
     let limit_ms = follow::timeout_ms(question.hold_ms);
-    let bytes = coordinator::ask_bytes(config, index, "/v1/feed", &question.encode(), request_id, limit_ms).await;
+    let bytes = coordinator::ask_feed(config, whom, &question.encode(), request_id, limit_ms).await;
     let Some(answer) = bytes.and_then(|bytes| Answer::decode(&bytes).ok()) else {
-        state::with(|state| state.coordinator_failed(index, count));
+        state::with(|state| state.feeder_failed(config, whom, clock::now_ms()));
         return Turn::Failed;
     };
     // Newer keys first: a lease never holds with keys older than its answer names, so applying first would leave a gap.
@@ -47,7 +47,9 @@ async fn ask(config: &Config, hold_ms: u32, request_id: &str) -> Turn {
     state::with(|state| {
         let (turn, elsewhere) = follow::judged(&answer.head, state.view.apply(&question, &answer, sent, received_ms));
         if elsewhere {
-            state.coordinator_failed(index, count);
+            state.feeder_failed(config, whom, received_ms);
+        } else if matches!(whom, Feeder::Relay(_)) {
+            state.relays.answered();
         }
         if turn == Turn::Complete {
             state.breaker.answered();
@@ -112,9 +114,9 @@ fn pause_ms(config: &Config, chain: &mut Chain, complete: bool) -> u32 {
 pub async fn refresh(incoming: &Incoming) {
     let (config, request_id) = (incoming.config.clone(), incoming.request_id.clone());
     let refreshed = Flight::join(|state| &mut state.refresh_flight, incoming, 2 * REFRESH_MS, async move {
-        // Each coordinator once: `ask` goes on to the next when one fails.
+        // Each coordinator once, after one relay: `ask` goes on to the next when one fails.
         let mut done = false;
-        for _ in 0..config.coordinators.len() {
+        for _ in 0..config.coordinators.len() + usize::from(!config.relays.is_empty()) {
             done = done || catch_up(&config, 0, &request_id).await;
         }
         if !done {

@@ -46,11 +46,7 @@ pub fn send(incoming: &Incoming, env: &JsValue, allowed: &Allowed, gated: bool) 
 ///
 /// # Errors
 /// When the origin was not reached.
-pub async fn answered(
-    sent: Result<Promise, JsFailure>,
-    allowed: &Allowed,
-    gated: bool,
-) -> Result<Response, JsFailure> {
+pub async fn answered(sent: Result<Promise, JsFailure>, allowed: &Allowed, gated: bool) -> Result<Response, JsFailure> {
     answer(JsFuture::from(sent?).await?.unchecked_into(), allowed, gated)
 }
 

@@ -40,7 +40,7 @@ impl Guard {
         loop {
             self.run(incoming, errand).await;
             let now_ms = clock::now_ms();
-            match state::with(|state| self.0.look_again(&mut state.memory(), &incoming.cookies, now_ms)) {
+            match state::with(|state| self.0.look(&mut state.memory(), &incoming.cookies, now_ms)) {
                 Step::Done(outcome) => return outcome,
                 Step::First(next) => errand = next,
             }

@@ -86,6 +86,11 @@ pub fn handle(request: Request, env: JsValue, context: JsValue) -> JsValue {
     }
 }
 
+/// Stands in a build whose leases last too long, so that one can see that what ships is none (`xtask/src/torture.rs`).
+#[cfg(feature = "sabotage")]
+#[wasm_bindgen(js_name = EDGEKEEP_TEST_SABOTAGE)]
+pub fn sabotage() {}
+
 /// Answers another worker that asks about a request of its own, as JSON (see [`crate::Checked`]).
 /// The text where nothing had to be awaited, else a promise of it.
 #[cfg_attr(feature = "entry", wasm_bindgen)]

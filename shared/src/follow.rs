@@ -43,6 +43,13 @@ pub fn hold_ms(deployment_ms: Option<u32>, smallest_route_ms: Option<u32>) -> u3
     (bound_ms / 4).clamp(MIN_HOLD_MS, MAX_HOLD_MS)
 }
 
+/// How long an upstream may keep a relay's question: a quarter of an edge's hold, because a relay's answers are as old as
+/// its last one.
+#[must_use]
+pub fn relay_hold_ms(deployment_ms: Option<u32>) -> u32 {
+    hold_ms(deployment_ms, None) / 4
+}
+
 /// How long to wait for the answer to a question that is held for so long.
 #[must_use]
 pub fn timeout_ms(hold_ms: u32) -> u32 {
@@ -71,7 +78,7 @@ pub fn judged(head: &Head, applied: Applied) -> (Turn, bool) {
         // Another question of this isolate (the chain's, a refresh) has got a page in meanwhile: go on from there.
         Applied::Dropped(Why::OtherPages) => (Turn::More, old),
         // Another question of this isolate moved the view meanwhile, or the coordinator is behind another one.
-        Applied::Dropped(why) => (Turn::Failed, old || matches!(why, Why::OldEpoch | Why::Gap)),
+        Applied::Dropped(why) => (Turn::Failed, old || matches!(why, Why::OldEpoch | Why::Gap | Why::Behind)),
     }
 }
 
@@ -252,25 +259,29 @@ mod tests {
         assert_eq!(running.start(late_ms + 1, 50, || 3), None);
         running.ended(&second);
         assert!(running.start(late_ms + 1, 50, || 3).is_some());
-        assert!(running.start(-1_000_000, 50, || 4).is_some(), "the clock went back");
+        for back_ms in [60_000, 1_000_000] {
+            let mut running = Running::default();
+            assert!(running.start(100_000, 50, || 1).is_some());
+            assert!(running.start(100_000 - back_ms, 50, || 2).is_some(), "the clock went back");
+        }
     }
 
     #[test]
     fn a_chain_ends_with_its_time_its_turns_or_its_use() {
         let view = View::default();
-        let start = || {
+        let start_at = |now_ms| {
             let mut running = Running::default();
-            let chain = running.start(0, 50, || 1).expect("a chain");
+            let chain = running.start(now_ms, 50, || 1).expect("a chain");
             (running, chain)
         };
-        let (mut running, mut chain) = start();
-        assert!(chain.turn(&mut running, &view, 24_999, 24_999, None, 0).is_some());
-        assert!(chain.turn(&mut running, &view, 25_000, 25_000, None, 0).is_none());
-        let (mut running, mut chain) = start();
+        let (mut running, mut chain) = start_at(1_000_000);
+        assert!(chain.turn(&mut running, &view, 1_024_999, 1_024_999, None, 0).is_some());
+        assert!(chain.turn(&mut running, &view, 1_025_000, 1_025_000, None, 0).is_none());
+        let (mut running, mut chain) = start_at(0);
         assert!(chain.turn(&mut running, &view, 4_999, 0, None, 0).is_some());
         assert!(chain.turn(&mut running, &view, 5_000, 0, None, 0).is_none());
         assert!(chain.turn(&mut running, &view, -1, 0, None, 0).is_none(), "the clock went back");
-        let (mut running, mut chain) = start();
+        let (mut running, mut chain) = start_at(0);
         assert_eq!((0..100).filter(|_| chain.turn(&mut running, &view, 1, 1, None, 0).is_some()).count(), 28);
     }
 
@@ -280,6 +291,12 @@ mod tests {
         let mut chain = running.start(0, 50, || 1).expect("a chain");
         let mut pause = |complete| chain.pause_ms(&mut running, &view, complete, 0, None, 0);
         assert_eq!([pause(false), pause(false), pause(true), pause(false)], [100, 200, 0, 100]);
+    }
+
+    #[test]
+    fn what_nobody_needs_is_dropped_now_and_then_and_after_a_clock_that_went_back() {
+        assert!(!prune_is_due(100_000, 100_000) && !prune_is_due(100_000, 129_999) && !prune_is_due(100_000, 70_001));
+        assert!(prune_is_due(100_000, 130_000) && prune_is_due(100_000, 70_000));
     }
 
     #[test]

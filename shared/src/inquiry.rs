@@ -179,7 +179,8 @@ impl Inquiry {
         &self.route
     }
 
-    /// Looks once, at the request's `Cookie` header.
+    /// Looks once, at the request's `Cookie` header, and again after every errand. The gate ends it: after
+    /// [`gate::MAX_ASKS`] errands it says "unknown" where it would ask.
     #[must_use]
     pub fn look(&self, memory: &mut Memory<'_>, cookies: &str, now_ms: EdgeMs) -> Step {
         memory.view.observe_clock(now_ms);
@@ -235,18 +236,9 @@ impl Inquiry {
         errand(memory, &choice.chosen, cookies, decision == Decision::Refresh, renew, now_ms)
     }
 
-    /// An errand is begun: counts it.
+    /// An errand is begun: counts it, so that there is an end.
     pub const fn begin(&mut self) {
         self.asked += 1;
-    }
-
-    /// Looks again after an errand; the gate counts as well, and this is the end of it whatever it says.
-    #[must_use]
-    pub fn look_again(&self, memory: &mut Memory<'_>, cookies: &str, now_ms: EdgeMs) -> Step {
-        match self.look(memory, cookies, now_ms) {
-            Step::First(_) if self.asked > gate::MAX_ASKS + 1 => Step::Done(Outcome::Unknown),
-            step => step,
-        }
     }
 
     /// A refresh of the lease is over, however it ended. One deadline per request: without a lease after it there is no

@@ -136,8 +136,9 @@ impl SubjectState {
     #[must_use]
     pub fn after_success(self, seq: u64) -> Self {
         if seq < self.window_from_seq {
-            // A run began after this attempt: its failures are later guesses, and stay counted, locked or not.
-            return Self { runs: 0, failures_before: 0, ..self };
+            // A run began after this attempt: its failures are later guesses, and stay counted, locked or not. Those of runs
+            // that have ended cannot be told apart any more, so they stay as well, until the next success.
+            return self;
         }
         Self { window_from_seq: seq + 1, runs: 0, failures_before: 0, lock: Lock::Open }
     }
@@ -208,8 +209,9 @@ mod tests {
         assert_eq!(state.after_success(6), SubjectState { window_from_seq: 7, ..SubjectState::default() });
         assert_eq!(state.after_success(4), SubjectState { window_from_seq: 5, ..SubjectState::default() });
         let locked = SubjectState { lock: Lock::Until(50), ..state };
-        assert_eq!(locked.after_success(3).lock, Lock::Until(50));
-        assert_eq!(locked.after_success(3).window_from_seq, 4);
+        // A slow login's attempt was counted as abandoned, and a later run was tried and failed: that run is not forgiven.
+        assert_eq!(locked.after_success(3), locked);
+        assert_eq!(state.after_success(3), state);
     }
 
     #[test]

@@ -153,6 +153,7 @@ mod tests {
         ] {
             assert_eq!(check(raw).unwrap_err(), error, "{raw}");
         }
+        assert!(check(&format!("/{}", "x".repeat(MAX_PATH_CHARS - 1))).is_ok());
         assert_eq!(check(&format!("/{}", "x".repeat(MAX_PATH_CHARS))).unwrap_err(), PathError::TooLong);
     }
 }

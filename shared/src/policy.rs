@@ -60,6 +60,8 @@ impl RoutePolicy {
     }
 }
 
+/// Declared most specific first: the derived order of patterns is the rule. (Of two literals it takes the smaller, but such
+/// patterns share no path. A pattern that ends goes before one that goes on with `**`: it fits exactly one depth.)
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Segment {
     Literal(String),
@@ -133,11 +135,10 @@ impl Policy {
         for route in file.routes {
             routes.push(Route::compile(route)?);
         }
-        // Derived order: Literal < Any < Rest. A longer pattern of equal start goes first.
-        routes.sort_by(|a, b| most_specific_first(&a.pattern, &b.pattern));
+        routes.sort_by(|a, b| a.pattern.cmp(&b.pattern));
         for (at, route) in routes.iter().enumerate() {
-            let same = routes[at + 1..].iter().take_while(|other| same_shape(&route.pattern, &other.pattern));
-            if same.into_iter().any(|other| Self::overlap(route, other)) {
+            let mut same = routes[at + 1..].iter().take_while(|other| route.pattern == other.pattern);
+            if same.any(|other| Self::overlap(route, other)) {
                 return Err(PolicyError(format!("`{}` stands twice for the same method", shown(&route.pattern))));
             }
         }
@@ -154,7 +155,7 @@ impl Policy {
         let method = if method == "HEAD" { "GET" } else { method };
         let mut winner: Option<&Route> = None;
         for route in self.routes.iter().filter(|route| matches_path(&route.pattern, decoded_path)) {
-            if winner.is_some_and(|winner| !same_shape(&winner.pattern, &route.pattern)) {
+            if winner.is_some_and(|winner| winner.pattern != route.pattern) {
                 break;
             }
             if route.allows(method) {
@@ -246,26 +247,6 @@ fn matches_path(pattern: &[Segment], decoded_path: &str) -> bool {
     path.next().is_none()
 }
 
-const fn rank(segment: Option<&Segment>) -> u8 {
-    match segment {
-        // A pattern that ends here fits exactly one depth: more specific than one that goes on with `**`.
-        None => 0,
-        Some(Segment::Literal(_)) => 1,
-        Some(Segment::Any) => 2,
-        Some(Segment::Rest) => 3,
-    }
-}
-
-fn most_specific_first(a: &[Segment], b: &[Segment]) -> core::cmp::Ordering {
-    let depth = a.len().max(b.len());
-    (0..depth).map(|at| rank(a.get(at)).cmp(&rank(b.get(at)))).find(|order| order.is_ne()).unwrap_or_else(|| a.cmp(b))
-}
-
-/// Two patterns that match the same paths.
-fn same_shape(a: &[Segment], b: &[Segment]) -> bool {
-    a == b
-}
-
 fn shown(pattern: &[Segment]) -> String {
     let mut text = String::new();
     for segment in pattern {
@@ -311,6 +292,39 @@ mod tests {
     }
 
     #[test]
+    fn of_two_patterns_that_fit_the_first_segment_that_differs_decides() {
+        // Most specific first at every place; "" is the end of the pattern.
+        let rank = |segment: Option<&str>| match segment.unwrap_or("") {
+            "" => 0,
+            "*" => 2,
+            "**" => 3,
+            _ => 1,
+        };
+        let mut patterns = vec!["/**".to_owned()];
+        for first in ["a", "b", "*"] {
+            patterns.push(format!("/{first}"));
+            patterns.extend(["a", "b", "*", "**"].map(|second| format!("/{first}/{second}")));
+        }
+        for (one, other) in patterns.iter().flat_map(|one| patterns.iter().map(move |other| (one, other))) {
+            let order = (1..4).map(|at| rank(one.split('/').nth(at)).cmp(&rank(other.split('/').nth(at))));
+            let wins = order.fold(core::cmp::Ordering::Equal, core::cmp::Ordering::then).is_lt();
+            let both = policy(&format!(
+                r#"{{"routes":[{{"path":"{other}","access":"public","methods":["GET"]}},
+                    {{"path":"{one}","access":"session","methods":["PUT"]}}]}}"#
+            ));
+            let single = |path: &str| policy(&format!(r#"{{"routes":[{{"path":"{path}","access":"public"}}]}}"#));
+            let (fits_one, fits_other) = (single(one), single(other));
+            let fits = |policy: &Policy, path: &str| access(policy, path, "GET") == Some(&Access::Public);
+            for path in ["/", "/a", "/b", "/c", "/a/a", "/a/b", "/b/a", "/a/c", "/c/a", "/c/c", "/a/a/a", "/c/c/c"] {
+                if wins && fits(&fits_one, path) && fits(&fits_other, path) {
+                    assert_eq!(access(&both, path, "PUT"), Some(&Access::Session), "{path}: {one} before {other}");
+                    assert_eq!(access(&both, path, "GET"), None, "{path}: {one} before {other}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn methods_are_a_list_and_unmatched_paths_need_a_session() {
         let policy = policy(
             r#"{"routes":[{"path":"/f","methods":["GET"],"access":"public"},{"path":"/f","methods":["POST"],"access":"session"}]}"#,
@@ -325,6 +339,25 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_has_so_many_routes_and_no_more() {
+        let routes = |count| {
+            let routes: Vec<_> = (0..count).map(|n| format!(r#"{{"path":"/{n}","access":"public"}}"#)).collect();
+            serde_json::from_str::<Policy>(&format!(r#"{{"routes":[{}]}}"#, routes.join(",")))
+        };
+        assert!(routes(MAX_ROUTES).is_ok() && routes(MAX_ROUTES + 1).is_err());
+    }
+
+    #[test]
+    fn polls_go_by_the_smallest_bound_above_zero() {
+        let policy = policy(
+            r#"{"routes":[{"path":"/a","access":"session","max_staleness_ms":0},{"path":"/b","access":"session"},
+                {"path":"/c","access":"session","max_staleness_ms":900},{"path":"/d","access":"session","max_staleness_ms":800}]}"#,
+        );
+        assert_eq!(policy.smallest_staleness_ms(), Some(800));
+        assert_eq!(Policy::default().smallest_staleness_ms(), None);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (json, part) in [
             (r#"{"routes":[{"path":"/a/**/b","access":"public"}]}"#, "last segment"),
@@ -334,7 +367,7 @@ mod tests {
             (r#"{"routes":[{"path":"/a","methods":["get"],"access":"public"}]}"#, "`get`"),
             (
                 r#"{"routes":[{"path":"/a","access":"public"},{"path":"/a/","methods":["GET"],"access":"session"}]}"#,
-                "twice",
+                "`/a` stands twice",
             ),
             (
                 r#"{"routes":[{"path":"/a","methods":["GET"],"access":"public"},{"path":"/a","methods":["POST"],"access":"session"},

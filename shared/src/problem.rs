@@ -126,7 +126,7 @@ impl Code {
 }
 
 /// Why there is no session, or why it ended. Stable names; clients may switch on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The request carried no session cookie.
@@ -230,5 +230,28 @@ impl Problem {
     pub fn reason(mut self, reason: Reason) -> Self {
         self.reason = Some(reason);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_has_one_name_in_json_and_in_the_database() {
+        for name in [
+            "none",
+            "invalid",
+            "expired",
+            "signed_out",
+            "signed_in_elsewhere",
+            "password_changed",
+            "disabled",
+            "revoked",
+        ] {
+            let reason = Reason::from_name(name).expect("a reason");
+            assert_eq!((reason.as_str(), serde_json::to_value(reason).ok()), (name, Some(name.into())));
+        }
+        assert_eq!(Reason::from_name("Revoked"), None);
     }
 }

@@ -133,7 +133,9 @@ pub fn renewal_is_due(proof: &VerifiedToken, current: &Current, proof_life_ms: u
 
 #[cfg(test)]
 mod tests {
-    use crate::ids::{SessionId, SiteId};
+    use crate::ids::{KeyId, SessionId, SiteId};
+    use crate::keyring::{KeyRing, RingKey, Secret};
+    use crate::token::{UntrustedToken, sign};
 
     use super::*;
 
@@ -226,5 +228,29 @@ mod tests {
             session.user_id = UserId(8);
         }
         assert_eq!(decide(&claims(at(2, 1)), other), Verdict::Ended(Reason::Invalid));
+    }
+
+    #[test]
+    fn a_new_proof_is_due_at_half_of_the_old_ones_life_or_when_it_would_say_something_else() {
+        let proof = |withdrawn, claims: &Claims| {
+            let key = |withdrawn| RingKey::new(KeyId(1), &Secret([1; 32]), withdrawn);
+            let value = sign(claims, &key(false)).expect("claims");
+            let ring = KeyRing::new(1, vec![key(withdrawn)]);
+            UntrustedToken::parse(&value).expect("a token").verify(&ring, claims.site).expect("ours")
+        };
+        let Verdict::Current(current) = decide(&claims(at(2, 3)), found(at(2, 3))) else { panic!("current") };
+        let same = Claims { roles: current.roles.clone(), ..claims(current.revision) };
+        let due = |claims: &Claims, now_ms| renewal_is_due(&proof(false, claims), &current, 1_000, now_ms);
+        // It ends at 6,000.
+        assert!(!due(&same, 5_000) && !due(&same, 5_499) && due(&same, 5_500) && due(&same, 7_000));
+        assert!(renewal_is_due(&proof(true, &same), &current, 1_000, 5_000), "its key is withdrawn");
+        for other in [
+            Claims { revision: at(2, 2), ..same.clone() },
+            Claims { roles: vec![], ..same.clone() },
+            Claims { name: "bob".into(), ..same.clone() },
+        ] {
+            assert!(due(&other, 5_000), "{other:?}");
+        }
+        assert!(!due(&Claims { revision: at(2, 4), ..same }, 5_000), "a newer revision is no reason");
     }
 }

@@ -1,9 +1,9 @@
 //! The feed's wire format: round trips, strictness, and an idle answer's size.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a failed expectation is a failed test
 
-use edgekeep_shared::feed::{Answer, Entry, Head, PageToken, Question};
+use edgekeep_shared::feed::{Answer, Entry, Head, MAX_ENTRIES, MAX_QUESTION_BYTES, PageToken, Question};
 use edgekeep_shared::ids::{Nonce, UserId};
-use edgekeep_shared::position::Position;
+use edgekeep_shared::position::{MAX_IN_PROGRESS, Position};
 use edgekeep_shared::revision::Revision;
 use proptest::prelude::*;
 
@@ -76,22 +76,59 @@ proptest! {
     }
 }
 
-#[test]
-fn an_idle_answer_is_small() {
+/// The head of an answer from a position with nothing in progress.
+fn head(read_at_ms: u64) -> Head {
     let at = Position::from_pg_snapshot("900000:900000:").unwrap();
-    let head = Head {
+    Head {
         nonce: Nonce([1; 16]),
         epoch: 1,
         from: Some(at.clone()),
         to: at,
         age_ms: 20,
         held_ms: 1_000,
-        read_at_ms: 1_795_564_800_000,
+        read_at_ms,
         keys_version: 1,
         settings_version: 1,
         max_staleness_ms: 5_000,
         next_page: None,
-    };
-    let bytes = Answer { head, entries: vec![] }.encode().len();
+    }
+}
+
+#[test]
+fn an_idle_answer_is_small() {
+    let bytes = Answer { head: head(1_795_564_800_000), entries: vec![] }.encode().len();
     assert!(bytes <= 100, "{bytes}");
+}
+
+#[test]
+fn times_past_48_bits_are_the_last_ones_and_never_wrap() {
+    let entry = Entry { user_id: UserId(1), revision: Revision(1), needed_until_ms: (1 << 48) + 5 };
+    let answer = Answer::decode(&Answer { head: head(u64::MAX), entries: vec![entry] }.encode()).unwrap();
+    // An entry whose time wrapped around would be forgotten at once.
+    assert_eq!((answer.head.read_at_ms, answer.entries[0].needed_until_ms), ((1 << 48) - 1, (1 << 48) - 1));
+}
+
+#[test]
+fn lists_are_as_long_as_they_may_be_and_no_longer() {
+    let question = |xids: u64| Question {
+        nonce: Nonce([1; 16]),
+        epoch: 1,
+        from: Some(Position { xmax: xids, xip: (0..xids).collect() }),
+        page: None,
+        hold_ms: 0,
+    };
+    let longest = question(MAX_IN_PROGRESS as u64);
+    assert_eq!(Question::decode(&longest.encode()), Ok(longest.clone()));
+    // A coordinator takes no longer ones: this must pass, with the rest of an answer to be asked for.
+    let to = longest.from.clone().unwrap();
+    let page = Some(PageToken { instance: 1, to, read_at_ms: 1, after: (1, 1) });
+    assert!(Question { page, ..longest }.encode().len() <= MAX_QUESTION_BYTES);
+    assert!(Question::decode(&question(MAX_IN_PROGRESS as u64 + 1).encode()).is_err());
+
+    let answer = |count: usize| {
+        let entry = Entry { user_id: UserId(1), revision: Revision(1), needed_until_ms: 1 };
+        Answer::decode(&Answer { head: head(1), entries: vec![entry; count] }.encode())
+    };
+    assert_eq!(answer(MAX_ENTRIES).map(|answer| answer.entries.len()), Ok(MAX_ENTRIES));
+    assert!(answer(MAX_ENTRIES + 1).is_err());
 }

@@ -60,10 +60,6 @@ impl Isolate {
         inquiry.look(&mut self.memory(), cookies, now_ms)
     }
 
-    fn again(&mut self, inquiry: &Inquiry, cookies: &str, now_ms: i64) -> Step {
-        inquiry.look_again(&mut self.memory(), cookies, now_ms)
-    }
-
     /// The coordinator's answer to a question about `proof` that left now.
     fn answered(&mut self, inquiry: &mut Inquiry, proof: &str, answer: Option<CheckAnswer>, now_ms: i64) {
         let sent = self.view.sent(now_ms);
@@ -171,14 +167,14 @@ fn a_lease_that_is_over_is_refreshed_once() {
     // It brought nothing: there is no other question in this request.
     inquiry.begin();
     inquiry.refreshed(&isolate.memory(), late_ms);
-    assert!(is_unknown(&isolate.again(&inquiry, &cookies, late_ms)));
+    assert!(is_unknown(&isolate.look(&inquiry, &cookies, late_ms)));
     // It brought a lease.
     let mut inquiry = Inquiry::new(RoutePolicy::SESSION);
     inquiry.begin();
     isolate.view = view(late_ms, &[]);
     inquiry.refreshed(&isolate.memory(), late_ms);
-    allowed(isolate.again(&inquiry, &cookies, late_ms));
-    assert!(!first(isolate.again(&inquiry, &cookies, late_ms + 5_000)).fetch_keys, "it was not given up");
+    allowed(isolate.look(&inquiry, &cookies, late_ms));
+    assert!(!first(isolate.look(&inquiry, &cookies, late_ms + 5_000)).fetch_keys, "it was not given up");
 }
 
 #[test]
@@ -188,7 +184,7 @@ fn keys_older_than_the_lease_names_are_no_lease() {
     let mut inquiry = Inquiry::new(RoutePolicy::SESSION);
     assert!(matches!(first(isolate.look(&inquiry, &cookies, E0)).kind, Kind::Refresh));
     inquiry.refreshed(&isolate.memory(), E0);
-    assert!(is_unknown(&isolate.again(&inquiry, &cookies, E0)));
+    assert!(is_unknown(&isolate.look(&inquiry, &cookies, E0)));
     isolate.ring = Some(KeyRing::new(2, vec![RingKey::new(KeyId(1), &Secret([1; 32]), false)]));
     allowed(isolate.look(&Inquiry::new(RoutePolicy::SESSION), &cookies, E0));
 }
@@ -202,7 +198,7 @@ fn a_due_proof_is_renewed_and_the_new_one_handed_on() {
     inquiry.begin();
     let new = signed(&claims());
     isolate.answered(&mut inquiry, &old, current(Some(&new)), E0);
-    let passed = allowed(isolate.again(&inquiry, &cookie(&old), E0));
+    let passed = allowed(isolate.look(&inquiry, &cookie(&old), E0));
     assert_eq!((passed.proof.as_deref(), passed.passage.how), (Some(new.as_str()), How::Coordinator));
     let max_age_s = (claims().expires_at_ms - T0_MS) / 1_000;
     assert_eq!(passed.set_cookies, [set_cookie(&new, claims().session_id, max_age_s)]);
@@ -218,15 +214,15 @@ fn an_answer_counts_for_its_proof_and_its_nonce_only() {
     assert_eq!(asks(isolate.look(&inquiry, &cookie(&one), E0), &one), (false, false));
     inquiry.begin();
     isolate.answered(&mut inquiry, &other, current(None), E0);
-    assert_eq!(asks(isolate.again(&inquiry, &cookie(&one), E0), &one), (false, false));
+    assert_eq!(asks(isolate.look(&inquiry, &cookie(&one), E0), &one), (false, false));
     isolate.answered(&mut inquiry, &one, current(None), E0);
-    allowed(isolate.again(&inquiry, &cookie(&one), E0));
+    allowed(isolate.look(&inquiry, &cookie(&one), E0));
     // Another nonce is no answer: no second question either.
     let mut inquiry = Inquiry::new(STRICT);
     inquiry.begin();
     let stray = current(None).map(|answer| CheckAnswer { nonce: Nonce([8; 16]), ..answer });
     isolate.answered(&mut inquiry, &one, stray, E0);
-    assert!(is_unknown(&isolate.again(&inquiry, &cookie(&one), E0)));
+    assert!(is_unknown(&isolate.look(&inquiry, &cookie(&one), E0)));
 }
 
 #[test]
@@ -234,10 +230,10 @@ fn questions_are_counted_and_end() {
     let (mut isolate, value) = (Isolate::warm(), signed(&claims()));
     let mut inquiry = Inquiry::new(STRICT);
     for _ in 0..MAX_ASKS {
-        assert_eq!(asks(isolate.again(&inquiry, &cookie(&value), E0), &value), (false, false));
+        assert_eq!(asks(isolate.look(&inquiry, &cookie(&value), E0), &value), (false, false));
         inquiry.begin();
     }
-    assert!(is_unknown(&isolate.again(&inquiry, &cookie(&value), E0)));
+    assert!(is_unknown(&isolate.look(&inquiry, &cookie(&value), E0)));
 }
 
 #[test]
@@ -246,7 +242,7 @@ fn an_ending_is_remembered_told_again_and_a_public_page_stays_public() {
     let mut inquiry = Inquiry::new(STRICT);
     inquiry.begin();
     isolate.answered(&mut inquiry, &value, says(CheckVerdict::Ended { reason: Reason::SignedInElsewhere }), E0);
-    assert_eq!(reason(&isolate.again(&inquiry, &cookie(&value), E0)), Some(Reason::SignedInElsewhere));
+    assert_eq!(reason(&isolate.look(&inquiry, &cookie(&value), E0)), Some(Reason::SignedInElsewhere));
     // Another request, within the lease, with no entry in the view.
     let step = isolate.look(&Inquiry::new(RoutePolicy::SESSION), &cookie(&value), E0);
     assert_eq!(reason(&step), Some(Reason::SignedInElsewhere));

@@ -3,7 +3,7 @@
 
 mod support;
 
-use edgekeep_shared::feed::{Answer, Entry};
+use edgekeep_shared::feed::{Answer, Entry, PageToken};
 use edgekeep_shared::ids::{Nonce, UserId};
 use edgekeep_shared::position::Position;
 use edgekeep_shared::revision::Revision;
@@ -80,6 +80,63 @@ fn what_is_pruned_stays_pruned() {
     assert_eq!(view.pruned_to_ms(), T0_MS);
     view.reset();
     assert_eq!(view.pruned_to_ms(), T0_MS);
+}
+
+#[test]
+fn a_view_that_was_reset_still_drops_answers_of_an_old_epoch() {
+    let mut view = view(0, &[entry(3)]);
+    assert!(!view.is_empty());
+    view.reset();
+    assert_eq!((view.epoch(), view.is_loaded(), view.is_empty()), (1, false, true));
+    let (question, mut old) = answer(&view, None, "40:40:", &[]);
+    old.head.epoch = 0;
+    assert_eq!(view.apply(&question, &old, view.sent(1), 2), Applied::Dropped(Why::OldEpoch));
+}
+
+#[test]
+fn a_reset_forgets_no_step_of_the_clock() {
+    let mut view = view(10_000, &[]);
+    let (question, whole) = answer(&view, None, "40:40:", &[]);
+    let sent = view.sent(10_000);
+    // More time has passed since the question than the clock says: its answer's age cannot be told.
+    view.observe_clock(5_000);
+    view.reset();
+    assert_eq!(view.apply(&question, &whole, sent, 10_100), Applied::Dropped(Why::ClockStepped));
+    assert!(view.lease().until_ms(None).is_none());
+}
+
+#[test]
+fn an_entry_goes_when_the_database_says_that_nobody_needs_it() {
+    let mut view = view(0, &[entry(3)]);
+    for (read_at_ms, kept) in [(T0_MS + 299_000, true), (T0_MS + 310_000, false)] {
+        let (question, mut later) = answer(&view, Some("20:20:"), "20:20:", &[]);
+        later.head.read_at_ms = read_at_ms;
+        assert_eq!(view.apply(&question, &later, view.sent(1), 2), Applied::Complete);
+        view.prune();
+        assert_eq!((view.revision_of(UserId(42)).is_some(), view.len()), (kept, usize::from(kept)));
+    }
+}
+
+#[test]
+fn pages_of_two_answers_make_no_whole() {
+    let begin = |view: &mut View, now_ms| {
+        let (question, mut first) = answer(view, Some("20:20:"), "40:40:", &[]);
+        let to = first.head.to.clone();
+        first.head.next_page = Some(PageToken { instance: 1, to, read_at_ms: 5, after: (30, 42) });
+        assert_eq!(view.apply(&question, &first, view.sent(now_ms), now_ms + 1), Applied::More);
+        assert!(view.is_paging() && view.question(Nonce([0; 16]), 1_000).hold_ms == 0);
+    };
+    let mut view = view(0, &[]);
+    begin(&mut view, 1);
+    // A restarted coordinator answers from its own position: what was in its earlier pages is not here.
+    let (question, other) = answer(&view, Some("20:20:"), "50:50:", &[]);
+    assert_eq!(view.apply(&question, &other, view.sent(3), 4), Applied::Dropped(Why::Gap));
+    assert!(!view.is_paging());
+    begin(&mut view, 5);
+    let (question, rest) = answer(&view, Some("20:20:"), "40:40:", &[entry(9)]);
+    assert_eq!(view.apply(&question, &rest, view.sent(7), 8), Applied::Complete);
+    assert!(!view.is_paging());
+    assert_eq!(view.question(Nonce([0; 16]), 0).from, position("40:40:"));
 }
 
 #[test]

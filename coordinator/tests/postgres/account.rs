@@ -125,17 +125,42 @@ async fn lose_everything(cluster: &Cluster) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_presents_a_lost_session_ends_it_for_good() {
+    let covered = "SELECT name FROM users JOIN user_state USING (user_id)
+                   WHERE needed_until >= clock_timestamp() + interval '59 minutes'";
+    // Users are taken in the order of their ids: the owner of the lost session is the first, then the second.
+    for of_owner in [0, 1] {
+        let cluster = Cluster::new().await;
+        cluster.user("ann", &[]).await;
+        cluster.user("ben", &[]).await;
+        let names: Vec<String> =
+            sqlx::query_scalar("SELECT name FROM users ORDER BY user_id").fetch_all(&cluster.app.pool).await.unwrap();
+        let (owner, other) = (&names[of_owner], &names[1 - of_owner]);
+        let lost = cluster.signed_in(owner, "key-1").await;
+        cluster.execute("DELETE FROM session").await;
+        let login = LoginRequest { presented: vec![lost.token.clone()], ..request(other, PASSWORD, "key-2") };
+        let new = cluster.login(login).await.unwrap();
+        assert_eq!(cluster.reason(&lost.token).await, Some(Reason::SignedOut));
+        assert_eq!(cluster.reason(&new.token).await, None);
+        // Edges hear of it for as long as a proof of it could live, and of its owner only.
+        let told: Vec<String> = sqlx::query_scalar(covered).fetch_all(&cluster.app.pool).await.unwrap();
+        assert_eq!(&told[..], [owner.as_str()]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_session_that_is_presented_beside_a_live_one_ends_as_well() {
     let cluster = Cluster::new().await;
     cluster.user("ann", &[]).await;
-    cluster.user("ben", &[]).await;
-    let of_ann = cluster.signed_in("ann", "key-1").await;
-    cluster.execute("DELETE FROM session").await;
-    let login = LoginRequest { presented: vec![of_ann.token.clone()], ..request("ben", PASSWORD, "key-2") };
-    let of_ben = cluster.login(login).await.unwrap();
-    assert_eq!(cluster.reason(&of_ann.token).await, Some(Reason::SignedOut));
-    assert_eq!(cluster.reason(&of_ben.token).await, None);
-    let covered = "SELECT count(*) FROM user_state WHERE needed_until >= clock_timestamp() + interval '59 minutes'";
-    assert_eq!(cluster.number(covered).await, 1, "edges hear of it for as long as a proof of it could live");
+    cluster.set(&[("sessions_per_user", "3")]).await;
+    let lost = cluster.signed_in("ann", "key-1").await;
+    let live = cluster.signed_in("ann", "key-2").await;
+    cluster.execute("DELETE FROM session WHERE slot = 0").await;
+    let presented = vec![live.token.clone(), lost.token.clone()];
+    let new = cluster.login(LoginRequest { presented, ..request("ann", PASSWORD, "key-3") }).await.unwrap();
+    for over in [&lost, &live] {
+        assert_eq!(cluster.reason(&over.token).await, Some(Reason::SignedOut));
+    }
+    assert_eq!(cluster.reason(&new.token).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,19 +255,21 @@ async fn a_password_change_without_a_current_session_or_with_a_bad_password_coun
 async fn a_session_that_ends_during_a_password_change_leaves_no_outcome() {
     let cluster = Cluster::new().await;
     cluster.user("ann", &[]).await;
+    cluster.set(&[("sessions_per_user", "2")]).await;
     let asking = cluster.signed_in("ann", "key-1").await;
+    let other = cluster.signed_in("ann", "key-2").await;
     let mut blocker = cluster.database.connect().await;
     sqlx::raw_sql("BEGIN; SELECT FROM user_state FOR UPDATE").execute(&mut blocker).await.unwrap();
     let changing = {
         let (app, request) = (cluster.app.clone(), change(&asking.token, PASSWORD, NEW_PASSWORD, "change"));
         tokio::spawn(async move { account::change_password(&app, request).await })
     };
-    while cluster.number("SELECT count(*) FROM attempt").await < 2 {
+    while cluster.number("SELECT count(*) FROM attempt").await < 3 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     // Under the lock that the change waits for.
     sqlx::raw_sql(
-        "WITH ended AS (DELETE FROM session RETURNING session_id, user_id, expires_at)
+        "WITH ended AS (DELETE FROM session WHERE slot = 0 RETURNING session_id, user_id, expires_at)
          INSERT INTO ended_session (session_id, user_id, reason, expires_at)
          SELECT session_id, user_id, 'revoked', expires_at FROM ended; COMMIT",
     )
@@ -250,8 +277,22 @@ async fn a_session_that_ends_during_a_password_change_leaves_no_outcome() {
     .await
     .unwrap();
     assert!(matches!(failure(changing.await.unwrap()), Failure::NoSession(Reason::Revoked)));
-    assert_eq!(cluster.number("SELECT count(*) FROM attempt").await, 1, "the reservation is withdrawn");
+    assert_eq!(cluster.number("SELECT count(*) FROM attempt").await, 2, "the reservation is withdrawn");
     assert_eq!(cluster.number("SELECT password_version FROM users").await, 1);
+    assert_eq!(cluster.reason(&other.token).await, None, "that another session lives on does not help");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_session_asks_for_nothing_though_its_row_is_still_there() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let session = cluster.signed_in("ann", "key-1").await;
+    cluster.execute("UPDATE session SET idle_expires_at = clock_timestamp() - interval '1 second'").await;
+    assert_eq!(cluster.reason(&session.token).await, Some(Reason::Expired));
+    let request = change(&session.token, PASSWORD, NEW_PASSWORD, "change");
+    let refused = account::change_password(&cluster.app, request).await;
+    assert!(matches!(failure(refused), Failure::NoSession(Reason::Expired)));
+    assert_eq!(cluster.number("SELECT count(*) FROM session").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,44 @@ async fn a_replayed_failure_is_the_same_answer_even_while_locked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lock_begins_with_the_last_failure_and_is_noted_once() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let locked = "SELECT count(*) FROM subject_state WHERE locked_until > now()";
+    let noted = "SELECT count(*) FROM audit WHERE action = 'locked'";
+    for n in 0..5 {
+        assert_eq!((cluster.number(locked).await, cluster.number(noted).await), (0, 0), "{n} failures");
+        assert!(matches!(wrong(&cluster, "ann", &format!("key-{n}")).await, Failure::InvalidCredentials));
+    }
+    // Without a further attempt: the wait counts from here.
+    assert_eq!((cluster.number(locked).await, cluster.number(noted).await), (1, 1));
+    assert!(matches!(wrong(&cluster, "ann", "one-more").await, Failure::Locked { .. }));
+    assert_eq!(cluster.number(noted).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_abandoned_attempts_locks_once_and_not_for_ever() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    for n in 0..2 {
+        wrong(&cluster, "ann", &format!("key-{n}")).await;
+    }
+    // A coordinator reserved both and crashed: nobody settles them, and their passwords may have been tried.
+    cluster
+        .execute(
+            "UPDATE attempt SET settled_at = NULL, outcome = NULL, counted = true,
+                                owner_deadline = clock_timestamp() - interval '1 second'",
+        )
+        .await;
+    cluster.set(&[("lockout_base_ms", "300"), ("guess_limit", "2")]).await;
+    let refused = failure(cluster.login(request("ann", PASSWORD, "right")).await);
+    let Failure::Locked { retry_after_ms: Some(ms) } = refused else { panic!("{refused}") };
+    assert_eq!(cluster.number("SELECT count(*) FROM audit WHERE action = 'locked'").await, 1);
+    tokio::time::sleep(Duration::from_millis(ms + 20)).await;
+    cluster.signed_in("ann", "right").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lock_ends_no_session_and_passes_with_growing_waits() {
     let cluster = Cluster::new().await;
     cluster.user("ann", &[]).await;

@@ -149,6 +149,20 @@ async fn a_login_ends_the_sessions_that_its_request_presents_whoevers_they_are()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_login_ends_the_session_that_it_presents_and_no_other_of_that_user() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    cluster.set(&[("sessions_per_user", "3")]).await;
+    let one = cluster.signed_in("ann", "key-1").await;
+    let two = cluster.signed_in("ann", "key-2").await;
+    let mut again = request("ann", PASSWORD, "key-3");
+    again.presented = vec![one.token.clone()];
+    let new = cluster.login(again).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(cluster.reason(&one.token).await, Some(Reason::SignedOut));
+    assert_eq!((cluster.reason(&two.token).await, cluster.reason(&new.token).await), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_sessions_per_user_and_the_oldest_goes() {
     let cluster = Cluster::new().await;
     cluster.user("ann", &[]).await;

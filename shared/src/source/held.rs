@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::{Scope, Source, Unseen, scope};
+use super::{Source, Unseen};
 use crate::feed::{PageToken, Question};
 use crate::moment::{Moment, ms_rounded_down};
 use crate::position::Position;
@@ -101,18 +101,14 @@ impl Held {
         if source.too_old(now) {
             return Err(CannotAnswer::TooOld);
         }
-        let scope = scope(question.from.as_ref().map(|_| question.epoch), source.epoch, source.cursors_from_epoch);
-        let (unseen, from) = match (scope, question.from.as_ref()) {
-            (Scope::Ahead, _) => return Err(CannotAnswer::Ahead),
-            (Scope::AfterCursor, Some(from)) => (Unseen::After(from), Some(from)),
-            (Scope::AfterCursorOfEpoch(epoch), Some(from)) => (Unseen::AfterInEpoch(from, epoch), Some(from)),
-            (Scope::All, _) | (_, None) => (Unseen::All, None),
-        };
+        let (unseen, from) = source.unseen(question)?;
         let held = now.monotonic.saturating_sub(self.asked);
         let page = question.page.as_ref().filter(|page| source.continues(page));
-        if page.is_none() && matches!(scope, Scope::AfterCursor) && !news {
+        let cursor = question.from.as_ref().filter(|_| question.epoch == source.epoch);
+        let behind = cursor.is_some_and(|cursor| !source.position.covers(cursor));
+        // A cursor of an older epoch, or one that means nothing here, is replaced at once; but not by a position behind it.
+        if page.is_none() && (behind || (cursor.is_some() && from.is_some())) && !news {
             let hold = hold_ms(question.hold_ms, source.settings.max_staleness_ms);
-            let behind = from.is_some_and(|from| !source.position.covers(from));
             let until_ms = if behind { hold.max(CATCH_UP_MS) } else { hold };
             let until = self.asked + Duration::from_millis(u64::from(until_ms));
             if now.monotonic < until {
@@ -226,5 +222,58 @@ mod tests {
         source.publish(Read { read_at_ms: 100, ..read(vec![], 21) }, behind(20), 1_000, 8, at(20));
         let wait = Wait { until: Duration::from_millis(206), on_change: true, catch_up: false };
         assert!(matches!(held.look(Some(&source), &question, at(20), false), Ok(Look::Wait(told)) if told == wait));
+    }
+
+    #[test]
+    fn new_keys_new_settings_and_a_new_epoch_are_news() {
+        let question = question(20);
+        let answered = |change: fn(&mut Read)| {
+            let mut source = source();
+            let mut held = Held::new(Some(&source), at(10));
+            let mut next = read(vec![], 20);
+            change(&mut next);
+            if next.epoch == 1 {
+                source.publish(next, behind(20), 1, 8, at(20));
+            } else {
+                source = Source::load(9, &mut next, behind(20), 0, at(20));
+                source.publish(next, behind(20), 1, 8, at(20));
+            }
+            matches!(held.look(Some(&source), &question, at(20), false), Ok(Look::Answer(_)))
+        };
+        assert!(!answered(|_| {}));
+        assert!(answered(|read| read.keys_version = 2));
+        assert!(answered(|read| read.settings.version = 2));
+        // Entries with a revision of the new epoch may be older than the cursor.
+        assert!(answered(|read| read.epoch = 2));
+    }
+
+    #[test]
+    fn the_end_of_a_hold_and_its_wave_are_moments_of_an_answer() {
+        let (mut source, question) = (source(), question(20));
+        let mut held = Held::new(Some(&source), at(10));
+        assert!(matches!(held.look(Some(&source), &question, at(209), false), Ok(Look::Wait(_))));
+        let Ok(Look::Answer(due)) = held.look(Some(&source), &question, at(210), false) else { panic!("an answer") };
+        assert_eq!((due.held_ms, due.from), (200, question.from.as_ref()));
+        source.publish(read(vec![ROW], 21), behind(5), 1_000, 8, at(5));
+        let mut held = Held::new(Some(&source), at(6));
+        assert!(matches!(held.look(Some(&source), &question, at(19), false), Ok(Look::Wait(_))));
+        assert!(matches!(held.look(Some(&source), &question, at(20), false), Ok(Look::Answer(_))));
+    }
+
+    #[test]
+    fn a_load_of_everything_and_the_rest_of_an_answer_are_not_held() {
+        let source = source();
+        let whole = Question { from: None, ..question(20) };
+        let page = PageToken { instance: 7, to: Position { xmax: 20, xip: vec![] }, read_at_ms: 0, after: (10, 1) };
+        let rest = Question { page: Some(page.clone()), ..question(20) };
+        let of_another = Question { page: Some(PageToken { instance: 6, ..page }), ..question(20) };
+        for (question, at_once) in [(whole, true), (rest, true), (of_another, false)] {
+            let look =
+                Held::new(Some(&source), at(0)).look(Some(&source), &question, at(0), false).map(|look| match look {
+                    Look::Answer(due) => (true, due.page == question.page.as_ref()),
+                    Look::Wait(_) => (false, true),
+                });
+            assert_eq!(look, Ok((at_once, true)), "{question:?}");
+        }
     }
 }

@@ -23,7 +23,7 @@ pub struct Row {
     pub revision: Revision,
     /// Until when a proof could need this entry, in coordinator time, rounded up.
     pub needed_until_ms: u64,
-    /// The transaction that wrote it.
+    /// The transaction that wrote it; in a relay the number of the last answer that held it.
     pub feed_xid: u64,
 }
 
@@ -59,6 +59,8 @@ pub enum Unseen<'a> {
     After(&'a Position),
     /// The position is of this older epoch: what is not visible in it, or has a revision of a newer epoch.
     AfterInEpoch(&'a Position, u16),
+    /// What came up to this number of a relay's numbered answers.
+    Since(u64),
 }
 
 /// All entries that could still be needed.
@@ -150,6 +152,12 @@ impl Store {
                 let from = after.map_or((position.xmax, 0), |after| after.max((position.xmax, 0)));
                 Box::new(in_progress.chain(self.by_place.range(from..)).filter(later).filter_map(row))
             }
+            Unseen::Since(number) => {
+                let from = (number.saturating_add(1), 0);
+                Box::new(
+                    self.by_place.range(after.map_or(from, |after| after.max(from))..).filter(later).filter_map(row),
+                )
+            }
             Unseen::AfterInEpoch(position, epoch) => Box::new(
                 rest().filter_map(row).filter(move |row| !position.sees(row.feed_xid) || row.revision.epoch() > epoch),
             ),
@@ -191,17 +199,23 @@ mod tests {
         for user in 1..=10 {
             store.put(row(user, 1, 100, 20 - user / 2));
         }
-        let (mut seen, mut after) = (Vec::new(), None);
-        loop {
-            let (rows, next) = store.page(Unseen::All, after, 3);
-            seen.extend(rows.iter().map(|row| row.user_id.0));
-            match next {
-                Some(place) => after = Some(place),
-                None => break,
+        // Of users 1 to 10 the cursor sees those of 15, 16 and 18.
+        let at = position("17:19:17");
+        for (unseen, count) in [(Unseen::All, 10), (Unseen::After(&at), 5), (Unseen::AfterInEpoch(&at, 0), 5)] {
+            for limit in 1..=10 {
+                let (mut seen, mut after) = (Vec::new(), None);
+                loop {
+                    let (rows, next) = store.page(unseen, after, limit);
+                    assert!(rows.len() <= limit && (next.is_none() || rows.len() == limit));
+                    seen.extend(rows.iter().map(|row| row.user_id.0));
+                    match next {
+                        Some(place) => after = Some(place),
+                        None => break,
+                    }
+                }
+                assert_eq!((seen.len(), &seen), (count, &users(&store, unseen)), "{unseen:?} by {limit}");
             }
         }
-        assert_eq!(seen.len(), 10);
-        assert_eq!(seen, users(&store, Unseen::All));
     }
 
     #[test]
@@ -212,6 +226,10 @@ mod tests {
         assert_eq!(store.put(row(1, 6, 90, 9)), Put::MovedBack);
         assert_eq!(store.page(Unseen::All, None, 9).0, [row(1, 6, 100, 9)]);
         assert_eq!(store.put(row(1, 7, 200, 11)), Put::Changed);
+        assert_eq!(store.put(row(1, 7, 300, 11)), Put::Changed);
+        // A row that says less, such as one of before a failover, lowers nothing.
+        store.put(row(1, 2, 50, 12));
+        assert_eq!(store.page(Unseen::All, None, 9).0, [row(1, 7, 300, 12)]);
         assert_eq!((store.entries(), store.by_place.len(), store.by_expiry.len()), (1, 1, 1));
     }
 

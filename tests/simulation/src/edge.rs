@@ -10,13 +10,14 @@ use edgekeep_shared::ids::{Nonce, SiteId};
 use edgekeep_shared::inquiry::{Ended, Memory};
 use edgekeep_shared::keyring::KeyRing;
 use edgekeep_shared::lease::{EdgeMs, Sent};
-use edgekeep_shared::retry::{Breaker, Bucket, Effort, Next, Preferred, Retry, back_off_ms};
+use edgekeep_shared::retry::{Breaker, Bucket, Effort, Next, Preferred, Relays, Retry, back_off_ms};
 use edgekeep_shared::view::{View, Why};
 
 use crate::Sabotage;
 use crate::client_door::Operating;
 use crate::clock::Clock;
 use crate::message::{Ask, Operation, Reply};
+use crate::relay::RELAY;
 use crate::request::Request;
 use crate::world::{Event, World};
 
@@ -39,6 +40,7 @@ pub(crate) struct Edge {
     pub(crate) breaker: Breaker,
     unknown_keys: Bucket,
     preferred: Preferred,
+    relays: Relays,
     running: Running,
     last_use_ms: EdgeMs,
     pruned_ms: EdgeMs,
@@ -102,6 +104,7 @@ impl Edge {
             breaker: Breaker::default(),
             unknown_keys: Bucket::default(),
             preferred: Preferred::default(),
+            relays: Relays::default(),
             running: Running::default(),
             last_use_ms: 0,
             pruned_ms: 0,
@@ -161,6 +164,28 @@ impl World {
         self.edges[edge as usize].preferred.failed(index, count);
     }
 
+    /// Whom to ask for the feed.
+    fn feeder(&mut self, edge: u32) -> usize {
+        let relays = usize::from(self.setup.relays);
+        if relays > 0 {
+            let (now_ms, random) = (self.edge_ms(edge), self.rng.u8(..));
+            if let Some(index) = self.edges[edge as usize].relays.index(relays, now_ms, || random) {
+                return usize::from(RELAY) + index;
+            }
+        }
+        self.preferred(edge)
+    }
+
+    fn feeder_failed(&mut self, edge: u32, index: usize) {
+        match index.checked_sub(RELAY.into()) {
+            Some(relay) => {
+                let (now_ms, random, count) = (self.edge_ms(edge), self.rng.u32(..), usize::from(self.setup.relays));
+                self.edges[edge as usize].relays.failed(relay, count, now_ms, random);
+            }
+            None => self.failed(edge, index),
+        }
+    }
+
     /// Sends a question and waits for so long.
     fn call(&mut self, edge: u32, index: usize, ask: Ask, task: Task, timeout_ms: u32) {
         let call = self.number();
@@ -213,7 +238,7 @@ impl World {
     fn ask_feed(&mut self, edge: u32, hold_ms: u32, drive: Drive) {
         let now_ms = self.edge_ms(edge);
         let nonce = self.nonce();
-        let index = self.preferred(edge);
+        let index = self.feeder(edge);
         let isolate = &mut self.edges[edge as usize];
         isolate.view.observe_clock(now_ms);
         let (mut question, sent) = (isolate.view.question(nonce, hold_ms), isolate.view.sent(now_ms));
@@ -240,7 +265,7 @@ impl World {
             _ => None,
         };
         let Some(mut answer) = answer else {
-            self.failed(edge, index);
+            self.feeder_failed(edge, index);
             return Turn::Failed;
         };
         let now_ms = self.edge_ms(edge);
@@ -276,7 +301,9 @@ impl World {
             }
         }
         if elsewhere {
-            self.failed(edge, index);
+            self.feeder_failed(edge, index);
+        } else if index >= usize::from(RELAY) {
+            self.edges[edge as usize].relays.answered();
         }
         self.log.note(self.now_us, &("fed", edge, answer.entries.len(), format!("{applied:?}"), answer.head.age_ms));
         if !matches!(applied, edgekeep_shared::view::Applied::Dropped(Why::OldEpoch | Why::OtherPages)) {
@@ -325,7 +352,8 @@ impl World {
         self.edges[edge as usize].refresh_flight = Some(flight);
         if new {
             self.stats.refreshes += 1;
-            let left = self.setup.coordinators - 1;
+            // As the real one: each coordinator once, after one relay.
+            let left = self.setup.coordinators - 1 + self.setup.relays.min(1);
             self.ask_feed(edge, 0, Drive::Refresh { flight: flight.id, pages: CatchUp::default(), left });
         }
     }

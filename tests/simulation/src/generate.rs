@@ -1,6 +1,7 @@
 //! Plans from seeds.
 
 use crate::op::{Op, Plan, Route, Setup, Timed};
+use crate::relay::{AS_EDGE, RELAY};
 
 /// A small world in which much goes wrong.
 #[must_use]
@@ -14,6 +15,7 @@ pub fn small(seed: u64) -> Plan {
         seed,
         edges,
         coordinators,
+        relays: 0,
         users,
         bound_ms: pick(&mut rng, &[1_000, 2_000, 5_000]),
         proof_life_ms: u64::from(pick(&mut rng, &[3_000, 6_000, 20_000])),
@@ -58,7 +60,41 @@ pub fn small(seed: u64) -> Plan {
         ops.push(Timed { at_ms, op });
     }
     ops.sort_by_key(|timed| timed.at_ms);
-    Plan { story: String::new(), sabotage: None, setup, ops }
+    let mut plan = Plan { story: String::new(), sabotage: None, setup, ops };
+    put_relay_between(&mut plan);
+    plan
+}
+
+/// Every third world has a relay, which takes half of the faults of links and coordinators. It has dice of its own, so that
+/// the other worlds are as they were before there were relays.
+fn put_relay_between(plan: &mut Plan) {
+    let mut rng = fastrand::Rng::with_seed(plan.setup.seed ^ 0x0072_656c_6179);
+    if rng.u8(0..3) != 0 {
+        return;
+    }
+    plan.setup.relays = 1;
+    for timed in &mut plan.ops {
+        let upstream = rng.bool();
+        if rng.bool() {
+            continue;
+        }
+        match &mut timed.op {
+            Op::DropRequest { edge, coordinator }
+            | Op::DropResponse { edge, coordinator }
+            | Op::DelayRequest { edge, coordinator, .. }
+            | Op::DelayResponse { edge, coordinator, .. }
+            | Op::Duplicate { edge, coordinator, .. }
+            | Op::Cut { edge, coordinator, .. } => {
+                if upstream {
+                    *edge = AS_EDGE;
+                } else {
+                    *coordinator = RELAY;
+                }
+            }
+            Op::Restart { coordinator } | Op::Pause { coordinator, .. } => *coordinator = RELAY,
+            _ => {}
+        }
+    }
 }
 
 /// Faults that only matter together, and that chance alone would seldom bring together.

@@ -25,6 +25,7 @@ mod job;
 mod log;
 mod message;
 mod op;
+pub mod relay;
 mod report;
 mod request;
 mod sabotage;

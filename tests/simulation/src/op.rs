@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::relay::{AS_EDGE, RELAY};
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -20,7 +22,7 @@ pub enum Route {
     Strict,
 }
 
-/// One thing that happens.
+/// One thing that happens. `coordinator` may be a relay, and `edge` a relay that asks a coordinator ([`crate::relay`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 #[allow(missing_docs)] // the fields are what they are called: `user`, `edge` and so on are numbers from 0
@@ -151,13 +153,25 @@ impl Op {
         }
     }
 
+    /// It is about the link from this relay to a coordinator.
+    fn is_of_relay_upstream(&self, edge: u32, setup: &Setup) -> bool {
+        let on_link = self.edge().is_some() && self.coordinator().is_some_and(|number| number < setup.coordinators);
+        on_link && edge.checked_sub(AS_EDGE).is_some_and(|relay| relay < u32::from(setup.relays))
+    }
+
     /// What it is about is in this world.
     #[must_use]
     pub fn fits(&self, setup: &Setup) -> bool {
         self.user().is_none_or(|user| user < setup.users)
-            && self.edge().is_none_or(|edge| edge < setup.edges)
-            && self.coordinator().is_none_or(|coordinator| coordinator < setup.coordinators)
+            && self.edge().is_none_or(|edge| edge < setup.edges || self.is_of_relay_upstream(edge, setup))
+            && self
+                .coordinator()
+                .is_none_or(|coordinator| coordinator < setup.coordinators || is_relay(coordinator, setup))
     }
+}
+
+fn is_relay(number: u8, setup: &Setup) -> bool {
+    number.checked_sub(RELAY).is_some_and(|relay| relay < setup.relays)
 }
 
 /// An op and its time.
@@ -170,6 +184,11 @@ pub struct Timed {
     pub op: Op,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_none(count: &u8) -> bool {
+    *count == 0
+}
+
 /// A world.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
@@ -179,6 +198,9 @@ pub struct Setup {
     pub edges: u32,
     /// How many coordinators.
     pub coordinators: u8,
+    /// How many relays stand between edges and coordinators, for the feed.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub relays: u8,
     /// How many users, each with two devices.
     pub users: u32,
     /// `max_staleness`, in milliseconds.

@@ -186,7 +186,7 @@ impl World {
         let isolate = &mut self.edges[edge as usize];
         let Some(request) = isolate.requests.remove(&number) else { return };
         let mut memory = isolate.memory(&self.ring, self.site);
-        match request.inquiry.look_again(&mut memory, &request.cookies, now_ms) {
+        match request.inquiry.look(&mut memory, &request.cookies, now_ms) {
             Step::Done(outcome) => self.decided(edge, &request, outcome),
             Step::First(errand) => {
                 self.edges[edge as usize].requests.insert(number, request);

@@ -115,6 +115,7 @@ pub fn play(load: &Load) -> Report {
         seed: load.seed,
         edges: load.edges,
         coordinators: load.coordinators,
+        relays: 0,
         users: load.users,
         bound_ms: 5_000,
         proof_life_ms: 300_000,

@@ -45,4 +45,6 @@ caught! {
     heartbeat_elsewhere: HeartbeatElsewhere;
     upsert_on_renewal: UpsertOnRenewal;
     outage_signs_out: OutageSignsOut;
+    relay_age_not_added: RelayAgeNotAdded;
+    relay_publishes_half: RelayPublishesHalf;
 }
