@@ -1,5 +1,6 @@
 //! Requests at an edge: `shared::inquiry` says what to do, this does it, and tells the checker what came of it.
 
+use edgekeep_op::Route;
 use edgekeep_shared::api::CheckAnswer;
 use edgekeep_shared::follow::REFRESH_MS;
 use edgekeep_shared::gate::{Denial, How};
@@ -14,7 +15,6 @@ use crate::Sabotage;
 use crate::checker::Seen;
 use crate::edge::{Task, Then};
 use crate::message::Ask;
-use crate::op::Route;
 use crate::world::{Event, World};
 
 /// A request on its way.
