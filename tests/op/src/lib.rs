@@ -22,6 +22,8 @@ pub enum Route {
     Admin,
     /// Strict.
     Strict,
+    /// Any session whose password was checked lately.
+    Recent,
 }
 
 /// One thing that happens.

@@ -43,6 +43,7 @@ fn policy(route: Route, bound_ms: u32) -> RoutePolicy {
         Route::Session => RoutePolicy::SESSION,
         Route::Short => RoutePolicy { max_staleness_ms: Some(bound_ms / 2), ..RoutePolicy::SESSION },
         Route::Strict => RoutePolicy { max_staleness_ms: Some(0), ..RoutePolicy::SESSION },
+        Route::Recent => RoutePolicy { max_auth_age_s: Some(bound_ms / 1_000), ..RoutePolicy::SESSION },
         Route::Admin => RoutePolicy { access: Access::Roles(vec!["admin".into()]), ..RoutePolicy::SESSION },
     }
 }
