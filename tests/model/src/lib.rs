@@ -27,6 +27,7 @@ pub use sabotage::Sabotage;
 
 use std::fmt::{self, Debug};
 
+use path::shortened;
 use serde::{Deserialize, Serialize};
 use stateright::{Checker, HasDiscoveries, Model, Path};
 
@@ -49,7 +50,7 @@ impl<T: Debug> Debug for Step<T> {
     }
 }
 
-/// A guarantee that breaks, and the shortest way there.
+/// A guarantee that breaks, and a way there.
 #[derive(Clone, Debug)]
 pub struct Refuted<A> {
     /// Which.
@@ -79,13 +80,13 @@ where
     let checker = model.checker().threads(threads).spawn_bfs().join();
     for (guarantee, path) in checker.discoveries() {
         let found = checker.discovery_classification(guarantee).to_string();
-        assert!(found != "counterexample", "{}", refuted(guarantee, path));
+        assert!(found != "counterexample", "{}", refuted(checker.model(), guarantee, path));
     }
     checker.assert_properties();
     checker.unique_state_count()
 }
 
-/// The shortest counterexample to any guarantee; `None` if there is none.
+/// A counterexample to any guarantee without a step that could be left out; `None` if there is none.
 pub fn refute<M>(model: M) -> Option<Refuted<M::Action>>
 where
     M: Model + Send + Sync + 'static,
@@ -98,13 +99,15 @@ where
         .into_iter()
         .filter(|(name, _)| checker.discovery_classification(name).to_string() == "counterexample")
         .min_by_key(|(name, _)| *name);
-    found.map(|(guarantee, path)| refuted(guarantee, path))
+    found.map(|(guarantee, path)| refuted(checker.model(), guarantee, path))
 }
 
-fn refuted<S, A>(guarantee: &'static str, path: Path<S, A>) -> Refuted<A>
+/// The checker keeps the last path that it came upon within a batch of states: what is beside the point is left out here.
+fn refuted<M>(model: &M, guarantee: &'static str, path: Path<M::State, M::Action>) -> Refuted<M::Action>
 where
-    S: Clone + Debug + PartialEq,
-    A: Clone + Debug + PartialEq,
+    M: Model,
+    M::State: Clone + Debug + PartialEq,
+    M::Action: Clone + Debug + PartialEq,
 {
-    Refuted { guarantee, steps: path.into_actions() }
+    Refuted { guarantee, steps: shortened(model, guarantee, path.into_actions()) }
 }

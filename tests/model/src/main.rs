@@ -1,4 +1,4 @@
-//! Prints the shortest counterexample of a sabotaged world as JSON, to be kept under `paths/feed` or `paths/login`:
+//! Prints a counterexample of a sabotaged world as JSON, to be kept under `paths/feed` or `paths/login`:
 //! `cargo run -p edgekeep-model -- feed order serial_cursor`.
 
 use anyhow::{Context as _, Result, bail};

@@ -55,3 +55,28 @@ where
         walked += 1;
     }
 }
+
+/// The same guarantee broken without the steps that it takes no part in: each is left out once, for as long as that helps.
+pub(crate) fn shortened<M: Model>(model: &M, guarantee: &str, mut steps: Vec<M::Action>) -> Vec<M::Action>
+where
+    M::Action: Clone + Debug + PartialEq,
+{
+    let breaks = |steps: &[M::Action]| {
+        walk(model, steps).broke.filter(|(broken, _)| *broken == guarantee).map(|(_, length)| length)
+    };
+    let mut before = steps.len() + 1;
+    while steps.len() < before {
+        before = steps.len();
+        for at in (0..steps.len()).rev() {
+            let mut fewer = steps.clone();
+            if at < fewer.len() {
+                fewer.remove(at);
+            }
+            if let Some(length) = breaks(&fewer) {
+                fewer.truncate(length);
+                steps = fewer;
+            }
+        }
+    }
+    steps
+}

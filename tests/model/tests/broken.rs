@@ -1,6 +1,6 @@
 //! Each sabotage is refuted: the checker finds a counterexample, and the guarantee that breaks is the one expected.
 //!
-//! `cargo test -p edgekeep-model --test broken -- --nocapture` prints the shortest counterexamples.
+//! `cargo test -p edgekeep-model --test broken -- --nocapture` prints the counterexamples, without a step that could be left out.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a failed expectation is a failed test
 
 use std::fmt::Debug;
