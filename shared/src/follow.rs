@@ -39,6 +39,13 @@ pub fn hold_ms(deployment_ms: Option<u32>, smallest_route_ms: Option<u32>) -> u3
     (bound_ms / 4).clamp(MIN_HOLD_MS, MAX_HOLD_MS)
 }
 
+/// How long an upstream may keep a relay's question: a quarter of an edge's hold, because a relay's answers are as old as
+/// its last one.
+#[must_use]
+pub fn relay_hold_ms(deployment_ms: Option<u32>) -> u32 {
+    hold_ms(deployment_ms, None) / 4
+}
+
 /// How long to wait for the answer to a question that is held for so long.
 #[must_use]
 pub fn timeout_ms(hold_ms: u32) -> u32 {
@@ -67,7 +74,7 @@ pub fn judged(head: &Head, applied: Applied) -> (Turn, bool) {
         // Another question of this isolate (the chain's, a refresh) has got a page in meanwhile: go on from there.
         Applied::Dropped(Why::OtherPages) => (Turn::More, old),
         // Another question of this isolate moved the view meanwhile, or the coordinator is behind another one.
-        Applied::Dropped(why) => (Turn::Failed, old || matches!(why, Why::OldEpoch | Why::Gap)),
+        Applied::Dropped(why) => (Turn::Failed, old || matches!(why, Why::OldEpoch | Why::Gap | Why::Behind)),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod api;
 pub mod attempt;
 pub mod codec;
 pub mod cookie;
+pub mod cursor;
 pub mod feed;
 pub mod follow;
 pub mod form_key;

@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::{Scope, Source, Unseen, scope};
+use super::{Source, Unseen};
 use crate::feed::{PageToken, Question};
 use crate::moment::{Moment, ms_rounded_down};
 use crate::position::Position;
@@ -101,16 +101,11 @@ impl Held {
         if source.too_old(now) {
             return Err(CannotAnswer::TooOld);
         }
-        let scope = scope(question.from.as_ref().map(|_| question.epoch), source.epoch, source.cursors_from_epoch);
-        let (unseen, from) = match (scope, question.from.as_ref()) {
-            (Scope::Ahead, _) => return Err(CannotAnswer::Ahead),
-            (Scope::AfterCursor, Some(from)) => (Unseen::After(from), Some(from)),
-            (Scope::AfterCursorOfEpoch(epoch), Some(from)) => (Unseen::AfterInEpoch(from, epoch), Some(from)),
-            (Scope::All, _) | (_, None) => (Unseen::All, None),
-        };
+        let (unseen, from) = source.unseen(question)?;
         let held = now.monotonic.saturating_sub(self.asked);
         let page = question.page.as_ref().filter(|page| source.continues(page));
-        if page.is_none() && matches!(scope, Scope::AfterCursor) && !news {
+        // A cursor of an older epoch, or one that means nothing here, is replaced at once.
+        if page.is_none() && from.is_some() && question.epoch == source.epoch && !news {
             let hold = hold_ms(question.hold_ms, source.settings.max_staleness_ms);
             let behind = from.is_some_and(|from| !source.position.covers(from));
             let until_ms = if behind { hold.max(CATCH_UP_MS) } else { hold };

@@ -24,7 +24,7 @@ pub struct Row {
     pub revision: Revision,
     /// Until when a proof could need this entry, in coordinator time, rounded up.
     pub needed_until_ms: u64,
-    /// The transaction that wrote it.
+    /// The transaction that wrote it; in a relay the number of the last answer that held it.
     pub feed_xid: u64,
 }
 
@@ -60,6 +60,8 @@ pub enum Unseen<'a> {
     After(&'a Position),
     /// The position is of this older epoch: what is not visible in it, or has a revision of a newer epoch.
     AfterInEpoch(&'a Position, u16),
+    /// What came up to this number of a relay's numbered answers.
+    Since(u64),
 }
 
 /// All entries that could still be needed.
@@ -157,6 +159,12 @@ impl Store {
                 let in_progress = position.xip.iter().flat_map(|xid| self.by_place.range((*xid, 0)..=(*xid, u64::MAX)));
                 let from = after.map_or((position.xmax, 0), |after| after.max((position.xmax, 0)));
                 Box::new(in_progress.chain(self.by_place.range(from..)).filter(later).filter_map(row))
+            }
+            Unseen::Since(number) => {
+                let from = (number.saturating_add(1), 0);
+                Box::new(
+                    self.by_place.range(after.map_or(from, |after| after.max(from))..).filter(later).filter_map(row),
+                )
             }
             Unseen::AfterInEpoch(position, epoch) => Box::new(
                 rest().filter_map(row).filter(move |row| !position.sees(row.feed_xid) || row.revision.epoch() > epoch),
