@@ -26,6 +26,10 @@ pub enum Sabotage {
     StepBackIgnored,
     /// An answer's age is not stated.
     AgeNotStated,
+    /// A relay counts the age of what it heard from when it heard it.
+    RelayAgeFromReceipt,
+    /// A relay takes the last answer of its upstream for all that there is.
+    RelayTakesTheLastForAll,
     /// The way back counts as held, though the answer had left by then.
     ReturnCountsAsHeld,
     /// The heartbeat runs on another connection than the read: it reaches the new primary, the read the old one.

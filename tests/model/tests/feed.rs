@@ -34,6 +34,8 @@ explored! {
     refuse_second: scenarios::refuse_second() => 4_174;
     upsert_after_logout: scenarios::upsert(false) => 66;
     upsert_after_login: scenarios::upsert(true) => 185;
+    relay: scenarios::relay() => 4_252;
+    relayed: scenarios::relayed() => 5_964;
     steps: scenarios::steps() => 136_456;
 }
 

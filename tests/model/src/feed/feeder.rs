@@ -105,21 +105,31 @@ impl Feeder {
 
     /// Looks at a question, which has just come or is held: an answer; or `None`, if it waits or cannot be answered.
     pub(super) fn answer(&self, feed: &Feed, question: &Question, held: Option<Held>, now: Moment) -> Option<Answer> {
-        let source = self.source.as_deref()?;
-        let mut held = held.unwrap_or_else(|| self.hold(now));
-        let Ok(Look::Answer(due)) = held.look(Some(source), question, now, false) else { return None };
-        let limit = if feed.scenario.paged.is_some() { 1 } else { 64 };
-        let (entries, next) = source.page(&due, limit);
-        let mut head = source.head(question, &due, next, now);
-        if feed.broken(Sabotage::CursorFromFirstPage) {
-            head.next_page = None;
-        }
-        if feed.broken(Sabotage::CursorFromLastPage) && head.next_page.is_none() {
-            head.to = source.position().clone();
-        }
-        if feed.broken(Sabotage::AgeNotStated) {
-            head.age_ms = 0;
-        }
-        Some(Answer { head, entries })
+        answer(feed, self.source.as_deref()?, question, held, now)
     }
+}
+
+/// Looks at a question to this source.
+pub(super) fn answer(
+    feed: &Feed,
+    source: &Source,
+    question: &Question,
+    held: Option<Held>,
+    now: Moment,
+) -> Option<Answer> {
+    let mut held = held.unwrap_or_else(|| Held::new(Some(source), now));
+    let Ok(Look::Answer(due)) = held.look(Some(source), question, now, false) else { return None };
+    let limit = if feed.scenario.paged.is_some() { 1 } else { 64 };
+    let (entries, next) = source.page(&due, limit);
+    let mut head = source.head(question, &due, next, now);
+    if feed.broken(Sabotage::CursorFromFirstPage) {
+        head.next_page = None;
+    }
+    if feed.broken(Sabotage::CursorFromLastPage) && head.next_page.is_none() {
+        head.to = source.position().clone();
+    }
+    if feed.broken(Sabotage::AgeNotStated) {
+        head.age_ms = 0;
+    }
+    Some(Answer { head, entries })
 }

@@ -17,6 +17,7 @@ mod edge;
 mod feeder;
 mod memory;
 pub mod properties;
+mod relay;
 mod renew;
 pub mod scenarios;
 mod step;
@@ -55,6 +56,8 @@ pub struct Scenario {
     pub coordinators: u8,
     /// The rate of their clocks, in thousandths.
     pub coordinator_rate: u64,
+    /// The rate of the relay's clocks; 0: there is none, and edges ask the coordinators.
+    pub relay_rate: u64,
     /// What happens when no slot is free.
     pub takeover: Takeover,
     /// How often each thing may happen; what is not listed never does.

@@ -3,8 +3,8 @@
 use edgekeep_shared::takeover::Takeover;
 
 use super::world::Budget::{
-    Abort, Ask, Check, Crash, Demote, Failover, Hold, Login, Logout, LogoutEverywhere, Lose, Read, Renew, Reset,
-    Restart, Step,
+    Abort, Ask, Check, Crash, Demote, Failover, Hold, Login, Logout, LogoutEverywhere, Lose, Read, RelayAsk, Renew,
+    Reset, Restart, Step,
 };
 use super::{Paged, Scenario};
 
@@ -16,6 +16,7 @@ const PLAIN: Scenario = Scenario {
     edges: &[1_000],
     coordinators: 1,
     coordinator_rate: 1_000,
+    relay_rate: 0,
     takeover: Takeover::NewestWins,
     budget: &[],
     lossy: false,
@@ -236,9 +237,37 @@ pub const fn steps() -> Scenario {
     }
 }
 
+/// A relay between the edge and a coordinator, every clock as slow as it may be.
+#[must_use]
+pub const fn relay() -> Scenario {
+    Scenario {
+        horizon: 2,
+        bound_ms: 19_900,
+        proof_ticks: 10,
+        edges: &[990],
+        coordinator_rate: 990,
+        relay_rate: 990,
+        budget: &[(Logout, 1), (Read, 1), (Ask, 1), (RelayAsk, 1)],
+        reached: &["Allow, from memory"],
+        ..PLAIN
+    }
+}
+
+/// A relay hears twice before an edge asks it.
+#[must_use]
+pub const fn relayed() -> Scenario {
+    Scenario {
+        horizon: 1,
+        budget: &[(Logout, 1), (Read, 1), (Ask, 1), (RelayAsk, 2)],
+        relay_rate: 1_000,
+        reached: &["Allow, from memory"],
+        ..PLAIN
+    }
+}
+
 /// Every world, by its name.
 #[must_use]
-pub const fn all() -> [(&'static str, Scenario); 18] {
+pub const fn all() -> [(&'static str, Scenario); 20] {
     [
         ("lease", lease()),
         ("held", held()),
@@ -258,6 +287,8 @@ pub const fn all() -> [(&'static str, Scenario); 18] {
         ("late_commit", late_commit()),
         ("refuse_second", refuse_second()),
         ("steps", steps()),
+        ("relay", relay()),
+        ("relayed", relayed()),
     ]
 }
 

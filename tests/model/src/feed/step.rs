@@ -36,6 +36,14 @@ pub enum Turn {
     Answer { edge: usize, question: usize, coordinator: usize },
     /// An answer arrives, perhaps again.
     Deliver { edge: usize, answer: usize },
+    /// The relay asks a coordinator.
+    RelayAsk,
+    /// A coordinator answers that.
+    RelayAnswer { question: usize, coordinator: usize },
+    /// The answer arrives at the relay.
+    RelayDeliver { answer: usize },
+    /// The relay answers an edge's question.
+    RelaySays { edge: usize, question: usize },
     /// The coordinator answers a question about a session.
     Speak { check: usize },
 }
@@ -72,6 +80,7 @@ pub(super) fn possible(feed: &Feed, world: &World, steps: &mut Vec<Step<Turn>>) 
             }
         }
     }
+    at_the_relay(feed, world, &mut turns);
     for edge in 0..world.edges.len() {
         on_the_way(feed, world, edge, &mut turns);
     }
@@ -94,6 +103,13 @@ fn on_the_way(feed: &Feed, world: &World, edge: usize, turns: &mut Vec<Turn>) {
             turns.push(Turn::Deliver { edge, answer: question });
             continue;
         }
+        if let Some(relay) = &world.relay {
+            let now = world.moment_at(feed.scenario.relay_rate);
+            if relay.answer(feed, &flight.question, now).is_some() {
+                turns.push(Turn::RelaySays { edge, question });
+            }
+            continue;
+        }
         for (coordinator, feeder) in world.feeders.iter().enumerate() {
             let holder = flight.held.map(|(holder, _)| usize::from(holder));
             let held = flight.held.map(|(_, held)| held);
@@ -104,6 +120,25 @@ fn on_the_way(feed: &Feed, world: &World, edge: usize, turns: &mut Vec<Turn>) {
             }
             if holder.is_none() && world.may(feed, Budget::Hold) {
                 turns.push(Turn::Hold { edge, question, coordinator });
+            }
+        }
+    }
+}
+
+fn at_the_relay(feed: &Feed, world: &World, turns: &mut Vec<Turn>) {
+    let Some(relay) = &world.relay else { return };
+    if world.may(feed, Budget::RelayAsk) {
+        turns.push(Turn::RelayAsk);
+    }
+    let now = world.moment(feed);
+    for (number, (question, _, answer)) in relay.air.iter().enumerate() {
+        if answer.is_some() {
+            turns.push(Turn::RelayDeliver { answer: number });
+            continue;
+        }
+        for (coordinator, feeder) in world.feeders.iter().enumerate() {
+            if feeder.answer(feed, question, None, now).is_some() {
+                turns.push(Turn::RelayAnswer { question: number, coordinator });
             }
         }
     }
@@ -299,6 +334,27 @@ fn go_on(feed: &Feed, world: &mut World, turn: Turn) {
         Turn::Deliver { edge, answer } => {
             let edge_ms = world.edges[edge].now_ms(world);
             world.edges[edge].deliver(feed, answer, edge_ms);
+        }
+        Turn::RelayAsk => {
+            let number = world.spend(Budget::RelayAsk);
+            let now = world.moment_at(feed.scenario.relay_rate);
+            world.relay.iter_mut().for_each(|relay| relay.ask(number, now));
+        }
+        Turn::RelayAnswer { question, coordinator } => {
+            let feeder = &world.feeders[coordinator];
+            for (asked, _, answer) in world.relay.iter_mut().filter_map(|relay| relay.air.get_mut(question)) {
+                *answer = feeder.answer(feed, asked, None, now);
+            }
+        }
+        Turn::RelayDeliver { answer } => {
+            let now = world.moment_at(feed.scenario.relay_rate);
+            world.relay.iter_mut().for_each(|relay| relay.deliver(feed, answer, now));
+        }
+        Turn::RelaySays { edge, question } => {
+            let now = world.moment_at(feed.scenario.relay_rate);
+            let flight = &mut world.edges[edge].air[question];
+            let answer = world.relay.as_ref().and_then(|relay| relay.answer(feed, &flight.question, now));
+            flight.answer = answer.map(|answer| (0, answer));
         }
         Turn::Speak { check } => {
             let mut checking = world.checks[check].clone();

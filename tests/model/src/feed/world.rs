@@ -11,6 +11,7 @@ use super::check::Check;
 use super::database::{Database, Session};
 use super::edge::Edge;
 use super::feeder::Feeder;
+use super::relay::Relay;
 use super::renew::Renewing;
 use super::{Feed, T0_MS, TICK_MS};
 
@@ -50,9 +51,11 @@ pub enum Budget {
     Lose,
     /// An edge's clock is stepped.
     Step,
+    /// A relay asks a coordinator.
+    RelayAsk,
 }
 
-const BUDGETS: usize = 16;
+const BUDGETS: usize = 17;
 
 /// A proof that was signed, at any time, for anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +89,8 @@ pub struct World {
     pub stays: Option<usize>,
     /// The coordinators' readers.
     pub feeders: Vec<Feeder>,
+    /// The relay, if edges ask one.
+    pub relay: Option<Relay>,
     /// The edges.
     pub edges: Vec<Edge>,
     /// Renewals between reading and signing.
@@ -111,6 +116,7 @@ impl World {
             deposed: None,
             stays: None,
             feeders: (0..feed.scenario.coordinators).map(Feeder::new).collect(),
+            relay: (feed.scenario.relay_rate > 0).then(Relay::default),
             edges: feed.scenario.edges.iter().map(|rate| Edge::new(feed, *rate)).collect(),
             renewals: vec![],
             checks: vec![],
@@ -148,7 +154,12 @@ impl World {
     /// As a coordinator's clocks tell it.
     #[must_use]
     pub fn moment(&self, feed: &Feed) -> Moment {
-        let passed_ms = u64::from(self.tick) * TICK_MS * feed.scenario.coordinator_rate / 1_000;
+        self.moment_at(feed.scenario.coordinator_rate)
+    }
+
+    /// As clocks of this rate tell it.
+    pub(super) fn moment_at(&self, rate: u64) -> Moment {
+        let passed_ms = u64::from(self.tick) * TICK_MS * rate / 1_000;
         let monotonic = Duration::from_millis(passed_ms);
         Moment { monotonic, wall: Duration::from_millis(T0_MS) + monotonic }
     }
