@@ -10,7 +10,7 @@ use crate::position::Position;
 use crate::view::Why;
 
 /// Epoch, position, and the answer of which some pages are here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cursor {
     epoch: u16,
     position: Option<Position>,

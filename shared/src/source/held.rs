@@ -22,7 +22,7 @@ fn hold_ms(asked_ms: u32, max_staleness_ms: u32) -> u32 {
 }
 
 /// A question on its way to its answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
     /// When it came, on the monotonic clock.
     asked: Duration,

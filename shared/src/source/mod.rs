@@ -30,7 +30,7 @@ const FEW_POLLERS: usize = 64;
 const CLOCKS_DISAGREE: Duration = Duration::from_millis(20);
 
 /// The settings that edges need, as they were read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EdgeSettings {
     /// Grows with every change.
     pub version: u64,
@@ -92,7 +92,7 @@ pub struct Published {
 }
 
 /// Everything that was read, published as one.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     /// Names this load; a page token of another one starts over.
     instance: u64,

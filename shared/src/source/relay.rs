@@ -32,13 +32,13 @@ const MAX_POSITIONS: usize = 4_096;
 const MAX_LOGGED_XIDS: usize = 262_144;
 
 /// What was covered after which answer, oldest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Log {
     covered: VecDeque<Covered>,
     xids: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Covered {
     epoch: u16,
     position: Position,
@@ -75,7 +75,7 @@ impl Log {
 }
 
 /// The pages of an answer that are here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pages {
     entries: Vec<Entry>,
     as_of: Moment,
@@ -85,7 +85,7 @@ struct Pages {
 }
 
 /// Follows the upstream.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Follower {
     cursor: Cursor,
     pages: Option<Pages>,

@@ -7,6 +7,7 @@
 //! - Pruning goes by database time only.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 
 use crate::feed::Entry;
@@ -15,7 +16,7 @@ use crate::position::Position;
 use crate::revision::Revision;
 
 /// One row as the reader found it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     /// The user.
     pub user_id: UserId,
@@ -64,11 +65,18 @@ pub enum Unseen<'a> {
 }
 
 /// All entries that could still be needed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Store {
     by_user: HashMap<u64, Row>,
     by_place: BTreeSet<Place>,
     by_expiry: BTreeSet<(u64, u64)>,
+}
+
+/// The two orders follow from the rows.
+impl Hash for Store {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.unseen(Unseen::All, None).for_each(|row| row.hash(state));
+    }
 }
 
 impl Store {

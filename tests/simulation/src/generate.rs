@@ -1,6 +1,8 @@
 //! Plans from seeds.
 
-use crate::op::{Op, Plan, Route, Setup, Timed};
+use edgekeep_op::{Op, Route};
+
+use crate::op::{Plan, Setup, Timed};
 use crate::relay::{AS_EDGE, RELAY};
 
 /// A small world in which much goes wrong.
@@ -46,8 +48,10 @@ pub fn small(seed: u64) -> Plan {
         } else if dice < faults + changes {
             match rng.u8(0..20) {
                 0..=8 => Op::Login { user, device, edge },
-                9..=12 => Op::Logout { user, device, edge },
-                13..=14 => Op::LogoutEverywhere { user, edge },
+                9..=11 => Op::Logout { user, device, edge },
+                12 => Op::Guess { user, edge },
+                13 => Op::LogoutEverywhere { user, edge },
+                14 => Op::ChangePassword { user, device, edge },
                 15 => Op::Disable { user, disabled: true },
                 16..=17 => Op::Disable { user, disabled: false },
                 _ => Op::Role { user, admin: rng.bool() },
@@ -168,7 +172,8 @@ fn fault(rng: &mut fastrand::Rng, edge: u32, coordinator: u8, setup: &Setup) -> 
         16..=17 => Op::Evict { edge },
         18..=19 => Op::ResetView { edge },
         20 => Op::StepBack { edge, ms },
-        21..=22 => Op::Restart { coordinator },
+        21 => Op::StepForward { edge, ms },
+        22 => Op::Restart { coordinator },
         23..=24 => Op::Pause { coordinator, ms },
         25..=28 => Op::HoldCommit { ms: ms / 2 },
         29 => Op::Abort,

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use edgekeep_op::{Op, Route};
+
 use crate::checker::Violation;
-use crate::op::{Op, Route, Setup, Timed};
+use crate::op::{Setup, Timed};
 use crate::report::Stats;
 use crate::{Log, World};
 

@@ -84,7 +84,7 @@ fn smaller_world(mut best: Plan, guarantee: &str) -> Plan {
     ] {
         let mut candidate = best.clone();
         smaller(&mut candidate);
-        let possible = candidate.ops.iter().all(|timed| timed.op.fits(&candidate.setup));
+        let possible = candidate.ops.iter().all(|timed| candidate.setup.has(&timed.op));
         if possible && candidate != best {
             best = failing(candidate, guarantee, RESEEDS).unwrap_or(best);
         }

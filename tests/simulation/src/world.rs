@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use edgekeep_op::Op;
 use edgekeep_shared::ids::{KeyId, SessionId, SiteId};
 use edgekeep_shared::keyring::{KeyRing, RingKey, Secret};
 use edgekeep_shared::renewal::Lifetimes;
@@ -14,8 +15,8 @@ use crate::coordinator::{Coordinator, Job, Later};
 use crate::database::{Change, Database};
 use crate::edge::{Edge, Then};
 use crate::log::Log;
-use crate::message::{Ask, Reply};
-use crate::op::{Op, Setup, Timed};
+use crate::message::{Ask, Operation, Reply};
+use crate::op::{Setup, Timed};
 use crate::relay::{AS_EDGE, Following, RELAY};
 use crate::report::Stats;
 use crate::{Sabotage, clock};
@@ -349,6 +350,8 @@ impl World {
             Op::Login { user, device, edge } => self.sign_in(user, device, edge),
             Op::Logout { user, device, edge } => self.sign_out(user, device, edge),
             Op::LogoutEverywhere { user, edge } => self.sign_out_everywhere(user, edge),
+            Op::ChangePassword { user, device, edge } => self.change_password(user, device, edge),
+            Op::Guess { user, edge } => self.door(edge, Operation::Guess, user, 0),
             Op::Disable { user, disabled } => self.administer(user, Change::Disable(disabled)),
             Op::Role { user, admin } => self.administer(user, Change::Role(admin)),
             Op::Request { user, device, edge, route } => {
@@ -383,6 +386,7 @@ impl World {
                     isolate.view.observe_clock(now_ms);
                 }
             }
+            Op::StepForward { edge, ms } => self.edges[edge as usize].clock.step_forward(ms),
             Op::Restart { coordinator } => self.restart(coordinator),
             Op::Pause { coordinator, ms } => {
                 self.coordinator(coordinator).paused_until_us = self.now_us + us(ms);
