@@ -71,6 +71,22 @@ async fn logout_takes_expired_proofs_and_waits_when_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_when_it_holds_everywhere_or_when_its_time_is_up() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let tokens = vec![cluster.signed_in("ann", "key-1").await.token];
+    // The bound is five seconds: one is too short, and the answer says so.
+    let early = account::logout(&cluster.app, LogoutRequest { tokens, wait_s: Some(1) }).await.unwrap();
+    assert!(!early.effective_everywhere && early.now_ms < early.effective_at_ms);
+    cluster.set(&[("max_staleness_ms", "1500")]).await;
+    cluster.execute("UPDATE settings SET previous_staleness_until = '-infinity'").await;
+    cluster.signed_in("ann", "key-2").await;
+    let request = LogoutEverywhereRequest { wait_s: Some(10), ..everywhere("ann", PASSWORD, "out") };
+    let held = account::logout_everywhere(&cluster.app, request).await.unwrap();
+    assert!(held.effective_everywhere && held.now_ms >= held.effective_at_ms);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_a_failover_lost_is_signed_out_for_good() {
     let cluster = Cluster::new().await;
     cluster.user("ann", &[]).await;

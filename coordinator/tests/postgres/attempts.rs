@@ -5,6 +5,7 @@ use std::time::Duration;
 use edgekeep::db::attempts::Outcome;
 use edgekeep::failure::Failure;
 use edgekeep::login;
+use edgekeep_shared::api::LoginRequest;
 use edgekeep_shared::problem::Code;
 
 use crate::support::{Cluster, PASSWORD, failure, request, start};
@@ -165,5 +166,12 @@ async fn malformed_requests_are_refused_before_anything_is_stored() {
     ] {
         assert!(matches!(failure(cluster.login(request(name, password, key)).await), Failure::Invalid(_)));
     }
+    // Each presented proof costs a look at the database: eight are looked at, nine are not.
+    let presenting = |count| LoginRequest {
+        presented: vec!["1.garbage".to_owned(); count],
+        ..request("ann", "not the right password", "key")
+    };
+    assert!(matches!(failure(cluster.login(presenting(9)).await), Failure::Invalid(_)));
     assert_eq!(cluster.number("SELECT count(*) FROM subject_state").await, 0);
+    assert!(matches!(failure(cluster.login(presenting(8)).await), Failure::InvalidCredentials));
 }

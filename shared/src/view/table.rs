@@ -362,6 +362,23 @@ mod tests {
     }
 
     #[test]
+    fn fingerprints_that_crowd_at_the_end_find_room() {
+        const LAST: u64 = (1 << FINGERPRINT_BITS) - 1;
+        let slot = |nth: u32| Slot { fingerprint: LAST - u64::from(nth), epoch: 1, counter: nth, bucket: 5 };
+        let mut segment = Segment::default();
+        for nth in 0..300 {
+            assert!(segment.raise(slot(nth)) && !segment.raise(slot(nth)));
+        }
+        segment.prune(4);
+        assert!(segment.slots().is_sorted_by_key(|slot| slot.fingerprint));
+        assert!((0..300).all(|nth| segment.get(slot(nth).fingerprint) == Some((1, nth))));
+        // Its tail is a sixteenth of it.
+        assert!(segment.used == 300 && segment.keys.len() < 17 * 300 * 9 / 8, "{}", segment.keys.len());
+        segment.prune(1);
+        assert!(segment.keys.is_empty());
+    }
+
+    #[test]
     fn a_table_that_is_full_says_so() {
         let mut table = RevisionTable::default();
         table.raise(UserId(1), Revision(1), T0).expect("fits");
