@@ -48,6 +48,7 @@ targets!(
     accept,
     api_json,
     cookie_header,
+    credential,
     feed_answer,
     feed_question,
     form,

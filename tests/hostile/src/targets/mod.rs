@@ -11,10 +11,11 @@ mod tokens;
 use crate::Target;
 
 /// All of them.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "accept", seeds: headers::accept_seeds, run: headers::accept },
     Target { name: "api_json", seeds: bodies::api_seeds, run: bodies::api },
     Target { name: "cookie_header", seeds: cookies::seeds, run: cookies::header },
+    Target { name: "credential", seeds: tokens::credential_seeds, run: tokens::credential },
     Target { name: "feed_answer", seeds: feed::answer_seeds, run: feed::answer },
     Target { name: "feed_question", seeds: feed::question_seeds, run: feed::question },
     Target { name: "form", seeds: bodies::form_seeds, run: bodies::form },

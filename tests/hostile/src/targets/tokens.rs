@@ -1,6 +1,7 @@
 //! Tokens and sealed form keys: nobody without the key, and one encoding per value.
 
 use edgekeep_shared::codec::{from_base64url, to_base64url};
+use edgekeep_shared::credential::{self, Kind};
 use edgekeep_shared::form_key;
 use edgekeep_shared::keyring::Secret;
 use edgekeep_shared::token::{UntrustedToken, VerifyError, sign};
@@ -81,4 +82,38 @@ pub fn form_key(bytes: &[u8]) -> bool {
         }
         Err(_) => false,
     }
+}
+
+const EDGE_SECRETS: [(&str, [u8; 32]); 2] = [("eu-1", [0x11; 32]), ("a", [0xfb; 32])];
+
+pub fn credential_seeds() -> Vec<Vec<u8>> {
+    let own = EDGE_SECRETS.map(|(edge_id, secret)| credential::edge_credential(edge_id, &secret));
+    let feed = own.iter().filter_map(|own| credential::feed_credential(own));
+    own.iter().map(|own| own.as_bytes().to_vec()).chain(feed.map(|feed| feed.as_bytes().to_vec())).collect()
+}
+
+/// What an edge or a relay shows. Whoever was not given a credential has none, however it is spelt; and a feed credential
+/// leads to nothing but itself.
+pub fn credential(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some(presented) = credential::parse(&text) else { return false };
+    let feed = credential::feed_credential(&text).expect("what can be read has a feed credential");
+    let again = credential::parse(&feed).expect("a credential");
+    assert_eq!((again.edge_id, again.kind), (presented.edge_id, Kind::Feed));
+    if presented.kind == Kind::Feed {
+        assert_eq!(*feed, text, "one spelling");
+    }
+    for (edge_id, secret) in EDGE_SECRETS.iter().filter(|(edge_id, _)| *edge_id == presented.edge_id) {
+        let hash = credential::hash(secret);
+        let (own, feed) = (*presented.proof == hash, *presented.proof == credential::feed_proof(&hash));
+        let given = credential::edge_credential(edge_id, secret);
+        match presented.kind {
+            Kind::Edge => assert_eq!(own, *given == text, "taken for {edge_id}'s own"),
+            Kind::Feed => {
+                let derived = credential::feed_credential(&given).expect("a credential");
+                assert_eq!(feed, *derived == text, "taken for {edge_id}'s feed credential");
+            }
+        }
+    }
+    true
 }
