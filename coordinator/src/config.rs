@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use crate::relay::config::RelayConfig;
 use crate::secrets::SecretsConfig;
 
 /// The configuration cannot be used; the text says which key and what to do.
@@ -54,6 +55,8 @@ pub struct Config {
     pub feed: FeedConfig,
     /// Signing keys.
     pub keys: KeysConfig,
+    /// Where a relay gets the feed (`edgekeep relay`).
+    pub relay: RelayConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -203,6 +206,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             feed: FeedConfig::default(),
             keys: KeysConfig::default(),
+            relay: RelayConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -275,13 +279,23 @@ impl Config {
     /// # Errors
     /// Names the key that does not exist, is missing or is out of bounds.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let config = Self::load_relay(file)?;
+        config.check_database()?;
+        Ok(config)
+    }
+
+    /// The same for a relay, which has no database.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_relay(file: Option<&Path>) -> Result<Self, ConfigError> {
         let text = match file {
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|error| ConfigError::new(format!("cannot read {}: {error}", path.display())))?,
             None => String::new(),
         };
         let from = file.map_or_else(|| "the configuration".to_owned(), |path| path.display().to_string());
-        Self::parse(&text, &from, std::env::vars())
+        Self::read(&text, &from, std::env::vars())
     }
 
     /// The same from text and pairs of name and value.
@@ -293,6 +307,12 @@ impl Config {
         from: &str,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        let config = Self::read(text, from, variables)?;
+        config.check_database()?;
+        Ok(config)
+    }
+
+    fn read(text: &str, from: &str, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let problem = |error: toml::de::Error| ConfigError::new(format!("{from}: {}", error.message()));
         // The file alone first, so that its errors carry its line numbers. Their whole text would quote the line, which
         // may hold a secret.
@@ -321,10 +341,14 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check_database(&self) -> Result<(), ConfigError> {
         if self.database_url.0.is_empty() {
             return Err(ConfigError::new("database_url (or EDGEKEEP_DATABASE_URL) is missing"));
         }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
         let a = &self.argon2;
         within("argon2.memory_kib", a.memory_kib, 8 * a.lanes.max(1)..=1 << 21)?;
         within("argon2.memory_kib", a.memory_kib, 1024..=1 << 21)?;

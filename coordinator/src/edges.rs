@@ -1,19 +1,20 @@
 //! Edges and their credentials (design 2.4): one per edge deployment, hashed at rest, revocable.
 //!
 //! What this module guarantees:
-//! - A credential is `ek_<edge id>_<32 random bytes as base64url>`; the database holds its SHA-256 only, and the
-//!   random part has 256 bits, so no slow hash is needed.
+//! - A credential is as [`edgekeep_shared::credential`] says; the database holds its SHA-256 only, and the random part has
+//!   256 bits, so no slow hash is needed. What was derived from it for relays opens the feed and nothing else.
 //! - Comparison takes the same time wherever the bytes differ.
 //! - Revoking a credential withdraws every signing key that its edge held, in the same transaction.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use edgekeep_shared::codec::{from_base64url, to_base64url};
+use edgekeep_shared::credential::{
+    Kind, MAX_EDGE_ID_CHARS, Presented, edge_credential, feed_proof, hash, is_edge_id, parse,
+};
 use edgekeep_shared::keyring::Secret;
 use serde::Serialize;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -21,27 +22,6 @@ use zeroize::Zeroizing;
 use crate::db::{self, DbError, audit};
 use crate::failure::Failure;
 use crate::keys;
-
-/// The longest edge id, in characters.
-const MAX_EDGE_ID_CHARS: usize = 63;
-
-/// A name for an edge deployment: `a-z 0-9 -`, not beginning with `-`.
-fn is_edge_id(text: &str) -> bool {
-    let good = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    (1..=MAX_EDGE_ID_CHARS).contains(&text.len()) && text.bytes().all(good) && !text.starts_with('-')
-}
-
-/// The hash that the database holds.
-fn hash(secret: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(b"edgekeep edge credential\0").chain_update(secret).finalize().into()
-}
-
-/// Edge id and secret of a credential's text.
-fn parse(credential: &str) -> Option<(&str, Zeroizing<Vec<u8>>)> {
-    let (edge_id, secret) = credential.strip_prefix("ek_")?.split_once('_')?;
-    let secret = Zeroizing::new(from_base64url(secret)?);
-    (is_edge_id(edge_id) && secret.len() == 32).then_some((edge_id, secret))
-}
 
 #[derive(Default)]
 struct Known {
@@ -61,15 +41,29 @@ impl EdgeRegistry {
         Self::default()
     }
 
-    /// The edge whose credential this is.
+    /// The edge whose own credential this is.
     #[must_use]
     pub fn authenticate(&self, credential: &str) -> Option<String> {
-        let (edge_id, secret) = parse(credential)?;
+        self.find(credential, |kind| kind == Kind::Edge)
+    }
+
+    /// The edge whose credential this is, its own one or its feed credential: good for the feed.
+    #[must_use]
+    pub fn authenticate_follower(&self, credential: &str) -> Option<String> {
+        self.find(credential, |_| true)
+    }
+
+    fn find(&self, credential: &str, is_good: impl FnOnce(Kind) -> bool) -> Option<String> {
+        let Presented { edge_id, kind, proof } = parse(credential)?;
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         // An id is no secret; one that is not known is compared all the same.
-        let expected = known.hashes.get(edge_id).copied();
-        let matches: bool = hash(&secret).ct_eq(&expected.unwrap_or_default()).into();
-        (matches && expected.is_some()).then(|| edge_id.to_owned())
+        let stored = known.hashes.get(edge_id).copied();
+        let expected = match kind {
+            Kind::Edge => stored.unwrap_or_default(),
+            Kind::Feed => feed_proof(&stored.unwrap_or_default()),
+        };
+        let matches: bool = proof.ct_eq(&expected).into();
+        (matches && stored.is_some() && is_good(kind)).then(|| edge_id.to_owned())
     }
 
     pub(crate) fn is_at(&self, list: &str) -> bool {
@@ -134,7 +128,7 @@ pub async fn add(connection: &mut PgConnection, edge_id: &str) -> Result<Zeroizi
         return Err(Failure::Invalid(format!("there is an edge {edge_id} already: revoke it first, or name another")));
     }
     note(connection, "edge_added", edge_id).await?;
-    Ok(Zeroizing::new(format!("ek_{edge_id}_{}", to_base64url(secret.as_slice()))))
+    Ok(edge_credential(edge_id, &secret))
 }
 
 /// Revokes an edge's credential, and withdraws every signing key that it held.
@@ -187,28 +181,32 @@ pub async fn list(connection: &mut PgConnection) -> Result<Vec<EdgeInfo>, DbErro
 
 #[cfg(test)]
 mod tests {
+    use edgekeep_shared::credential::feed_credential;
+
     use super::*;
 
     #[test]
-    fn a_credential_is_taken_whole_or_not_at_all() {
-        let secret = [0xff_u8; 32];
-        let text = format!("ek_edge-1_{}", to_base64url(&secret));
-        assert!(text.matches('_').count() > 2, "base64url has underscores of its own");
+    fn a_credential_counts_for_what_it_is() {
+        let own = edge_credential("edge-1", &[0xff; 32]);
+        let feed = feed_credential(&own).unwrap();
         let registry = EdgeRegistry::new();
-        assert_eq!(registry.authenticate(&text), None);
-        registry.0.write().unwrap().hashes.insert("edge-1".to_owned(), hash(&secret));
-        assert_eq!(registry.authenticate(&text).as_deref(), Some("edge-1"));
-        for bad in ["", "ek_", "ek_edge-1_", "ek_edge-1", &text[..text.len() - 1], &text.replace("edge-1", "edge-2")] {
-            assert_eq!(registry.authenticate(bad), None, "{bad}");
+        assert_eq!(registry.authenticate(&own), None);
+        assert_eq!(registry.authenticate_follower(&feed), None);
+        registry.0.write().unwrap().hashes.insert("edge-1".to_owned(), hash(&[0xff; 32]));
+        assert_eq!(registry.authenticate(&own).as_deref(), Some("edge-1"));
+        assert_eq!(registry.authenticate_follower(&own).as_deref(), Some("edge-1"));
+        assert_eq!(registry.authenticate_follower(&feed).as_deref(), Some("edge-1"));
+        assert_eq!(registry.authenticate(&feed), None, "it opens the feed alone");
+        for bad in ["", &own[..own.len() - 1], &own.replace("edge-1", "edge-2"), &feed.replacen("ekf_", "ek_", 1)] {
+            assert_eq!((registry.authenticate(bad), registry.authenticate_follower(bad)), (None, None), "{bad}");
         }
         // An unknown id whose secret hashes to nothing in particular is still unknown.
-        assert_eq!(registry.authenticate(&format!("ek_other_{}", to_base64url(&[0; 32]))), None);
-    }
-
-    #[test]
-    fn edge_ids_are_plain() {
-        assert!(is_edge_id("eu-1") && is_edge_id("a"));
-        assert!(!is_edge_id("") && !is_edge_id("-a") && !is_edge_id("A") && !is_edge_id("a_b"));
-        assert!(!is_edge_id(&"a".repeat(64)));
+        for nobody in
+            [edge_credential("other", &[0; 32]), feed_credential(&edge_credential("other", &[0; 32])).unwrap()]
+        {
+            assert_eq!(registry.authenticate_follower(&nobody), None);
+        }
+        let of_nothing = format!("ekf_other_{}", edgekeep_shared::codec::to_base64url(&feed_proof(&[0; 32])));
+        assert_eq!(registry.authenticate_follower(&of_nothing), None);
     }
 }

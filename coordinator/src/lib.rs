@@ -13,6 +13,7 @@
 //! | `account`, `admin` | sign-out, password change, sessions; what an administrator does |
 //! | `epoch`, `feed`, `check`, `keys`, `edges` | what edges live on: revocations, renewals, keys, credentials |
 //! | `http`, `metrics`, `tasks` | the service around it |
+//! | `relay` | the feed alone, from another coordinator instead of from Postgres |
 //! | `sabotage` | rules that a test build breaks on purpose |
 
 pub mod account;
@@ -31,6 +32,7 @@ pub mod keys;
 pub mod login;
 pub mod metrics;
 pub mod password;
+pub mod relay;
 pub mod sabotage;
 pub mod secrets;
 pub mod tasks;

@@ -63,11 +63,13 @@ pub struct Metrics {
     pub checks: Family<Outcome, Counter>,
     /// Questions that shared one database write.
     pub check_batch: Histogram,
-    /// Reads of the feed.
+    /// What a relay was told about edges' credentials: `counts`, `refused`, `unknown`.
+    pub relay_checks: Family<Outcome, Counter>,
+    /// Reads of the feed; in a relay complete answers of its upstream.
     pub feed_reads: Counter,
     /// Heartbeats committed.
     pub feed_heartbeats: Counter,
-    /// Times that the feed's connection was lost.
+    /// Times that the feed's connection was lost; in a relay questions that its upstream did not answer well.
     pub feed_reconnects: Counter,
     /// Entries in memory.
     pub feed_entries: Gauge,
@@ -101,6 +103,7 @@ impl Metrics {
             hashes: Family::default(),
             checks: Family::default(),
             check_batch: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
+            relay_checks: Family::default(),
             feed_reads: Counter::default(),
             feed_heartbeats: Counter::default(),
             feed_reconnects: Counter::default(),
@@ -118,6 +121,7 @@ impl Metrics {
         registry.register("hashes", "Password hashes by outcome of the queue", m.hashes.clone());
         registry.register("checks", "Strict checks and renewals by verdict", m.checks.clone());
         registry.register("check_batch_size", "Questions that shared one database write", m.check_batch.clone());
+        registry.register("relay_checks", "Credentials that a relay asked about", m.relay_checks.clone());
         registry.register("feed_reads", "Reads of the revocation feed", m.feed_reads.clone());
         registry.register("feed_heartbeats", "Heartbeats committed", m.feed_heartbeats.clone());
         registry.register("feed_reconnects", "Times the feed's connection was lost", m.feed_reconnects.clone());

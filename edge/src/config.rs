@@ -3,6 +3,7 @@
 //! | binding | what | without it |
 //! |---|---|---|
 //! | `COORDINATOR_URLS` | addresses of the coordinators, separated by commas | error |
+//! | `RELAY_URLS` | addresses of relays, which are asked for the revocation feed only | coordinators are asked |
 //! | `EDGE_CREDENTIAL` (secret) | what `edgekeep edge add` printed | error |
 //! | `ASSERTION_KEY` (secret) | 32 bytes as base64url, shared with the origin | error where there is an origin |
 //! | `ORIGIN` or `ORIGIN_URL` | service binding or address of the protected site | error for the gateway |
@@ -11,15 +12,20 @@
 //! | `POLICY` | route policy, JSON (see `shared::policy`) | every path needs a session |
 //! | `AUTH_PREFIX` | where our own doors are | `/auth` |
 //! | `CLIENT_ADDRESS_HEADER` | the one header that names the client's address, set by something we trust | no address is passed on |
+//! | `SUBREQUEST_LIMIT` | what the platform allows one invocation, 50 to 10000 | 50 |
 //! | `SITE` | name of the site, checked against the coordinator's | not checked |
 
 use edgekeep_shared::codec::from_base64url;
+use edgekeep_shared::credential::feed_credential;
+use edgekeep_shared::follow::MIN_SUBREQUESTS;
 use edgekeep_shared::keyring::Secret;
 use edgekeep_shared::policy::Policy;
 
 /// What Cloudflare itself allows an origin.
 const DEFAULT_ORIGIN_TIMEOUT_S: u32 = 100;
-/// The most coordinators that are tried.
+/// The most subrequests of one invocation: what Cloudflare's paid plan allows unless it is told otherwise.
+const MAX_SUBREQUESTS: u32 = 10_000;
+/// The most coordinators that are tried, and the most relays.
 const MAX_COORDINATORS: usize = 8;
 
 /// A binding is missing or malformed. The text names it and never repeats its value: it may be a secret.
@@ -57,6 +63,10 @@ pub struct Config {
     pub coordinators: Vec<String>,
     /// The value of the `Authorization` header towards coordinators.
     pub authorization: Authorization,
+    /// The relays that are asked for the feed before coordinators are; mostly none.
+    pub relays: Vec<String>,
+    /// The value of the `Authorization` header towards relays: it opens the feed and nothing else.
+    pub relay_authorization: Option<Authorization>,
     /// The protected site; `None` where the worker only answers for others.
     pub origin: Option<Origin>,
     /// What paths ask for.
@@ -67,6 +77,8 @@ pub struct Config {
     pub prefix: String,
     /// The one trusted header with the client's address.
     pub client_address_header: Option<String>,
+    /// What the platform allows one invocation: where it is more, polls need not be saved under many changes.
+    pub subrequest_limit: u32,
     /// The site's name, if it is to be checked.
     pub site: Option<String>,
 }
@@ -87,14 +99,23 @@ impl Config {
     /// The first binding that is missing or malformed.
     pub fn read(text: impl Fn(&str) -> Option<String>, has_origin: bool) -> Result<Self, ConfigError> {
         let text = |name: &str| text(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let relays = relays(text("RELAY_URLS"))?;
+        let credential = text("EDGE_CREDENTIAL");
         Ok(Self {
             coordinators: coordinators(text("COORDINATOR_URLS"))?,
-            authorization: authorization(text("EDGE_CREDENTIAL"))?,
+            relay_authorization: if relays.is_empty() {
+                None
+            } else {
+                Some(relay_authorization(credential.as_deref())?)
+            },
+            relays,
+            authorization: authorization(credential)?,
             origin: origin(has_origin, text("ORIGIN_URL"), text("ASSERTION_KEY"), text("ORIGIN_TIMEOUT_S"))?,
             policy: policy(text("POLICY"))?,
             public_https: public_https(text("PUBLIC_SCHEME"))?,
             prefix: prefix(text("AUTH_PREFIX"))?,
             client_address_header: header_name(text("CLIENT_ADDRESS_HEADER"))?,
+            subrequest_limit: subrequest_limit(text("SUBREQUEST_LIMIT"))?,
             site: text("SITE"),
         })
     }
@@ -103,18 +124,23 @@ impl Config {
 fn coordinators(urls: Option<String>) -> Result<Vec<String>, ConfigError> {
     const BINDING: &str = "COORDINATOR_URLS";
     let Some(urls) = urls else { return error(BINDING, "is missing; give one or more addresses, separated by commas") };
+    let bases = base_urls(BINDING, &urls)?;
+    if bases.is_empty() { error(BINDING, "names no coordinator") } else { Ok(bases) }
+}
+
+fn relays(urls: Option<String>) -> Result<Vec<String>, ConfigError> {
+    urls.map_or_else(|| Ok(Vec::new()), |urls| base_urls("RELAY_URLS", &urls))
+}
+
+fn base_urls(binding: &str, urls: &str) -> Result<Vec<String>, ConfigError> {
     let mut bases = Vec::new();
     for url in urls.split(',').map(str::trim).filter(|url| !url.is_empty()) {
         match base_url(url) {
             Some(base) => bases.push(base),
-            None => return error(BINDING, "has an entry that is not http(s)://host[:port]"),
+            None => return error(binding, "has an entry that is not http(s)://host[:port]"),
         }
     }
-    match bases.len() {
-        0 => error(BINDING, "names no coordinator"),
-        1..=MAX_COORDINATORS => Ok(bases),
-        _ => error(BINDING, "names more than 8 coordinators"),
-    }
+    if bases.len() <= MAX_COORDINATORS { Ok(bases) } else { error(binding, "names more than 8 addresses") }
 }
 
 /// `scheme://authority`, if that is all there is (a trailing slash is fine, user names and paths are not).
@@ -133,6 +159,14 @@ fn authorization(credential: Option<String>) -> Result<Authorization, ConfigErro
             error(BINDING, "is not a credential as `edgekeep edge add` prints it")
         }
         Some(text) => Ok(Authorization(format!("Bearer {text}"))),
+    }
+}
+
+/// What relays are shown is derived, so that none of them can sign in, check or fetch keys in this edge's name.
+fn relay_authorization(credential: Option<&str>) -> Result<Authorization, ConfigError> {
+    match credential.and_then(feed_credential) {
+        Some(text) => Ok(Authorization(format!("Bearer {}", *text))),
+        None => error("EDGE_CREDENTIAL", "is missing, or is not a credential as `edgekeep edge add` prints it"),
     }
 }
 
@@ -200,6 +234,13 @@ fn header_name(name: Option<String>) -> Result<Option<String>, ConfigError> {
     }
 }
 
+fn subrequest_limit(limit: Option<String>) -> Result<u32, ConfigError> {
+    match limit.map_or(Some(MIN_SUBREQUESTS), |text| text.parse().ok()) {
+        Some(limit @ MIN_SUBREQUESTS..=MAX_SUBREQUESTS) => Ok(limit),
+        _ => error("SUBREQUEST_LIMIT", "is not a number from 50 to 10000"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +259,7 @@ mod tests {
         let config = read(&MINIMAL).expect("a configuration");
         assert_eq!(config.coordinators, ["http://127.0.0.1:9000"]);
         assert_eq!(config.prefix, "/auth");
+        assert_eq!(config.subrequest_limit, 50);
         assert!(config.origin.is_none() && config.client_address_header.is_none() && config.site.is_none());
         let session = edgekeep_shared::policy::Matched::Route(&edgekeep_shared::policy::RoutePolicy::SESSION);
         assert_eq!(config.policy.find("/", "GET"), session);
@@ -235,6 +277,8 @@ mod tests {
             ("COORDINATOR_URLS", "ftp://s3cret"),
             ("COORDINATOR_URLS", "http://user:s3cret@host"),
             ("COORDINATOR_URLS", "http://host/s3cret"),
+            ("RELAY_URLS", "http://host/s3cret"),
+            ("RELAY_URLS", "http://relay"), // with a credential that nothing can be derived from
             ("EDGE_CREDENTIAL", ""),
             ("EDGE_CREDENTIAL", "s3cret s3cret"),
             ("ORIGIN_URL", "s3cret"),
@@ -245,9 +289,13 @@ mod tests {
             ("AUTH_PREFIX", "/a/../b"),
             ("CLIENT_ADDRESS_HEADER", "s3cret: x"),
             ("PUBLIC_SCHEME", "s3cret"),
+            ("SUBREQUEST_LIMIT", "s3cret"),
+            ("SUBREQUEST_LIMIT", "49"),
+            ("SUBREQUEST_LIMIT", "10001"),
         ] {
             let text = with(name, value);
-            assert!(text.starts_with(&format!("binding {name}")) && !text.contains("s3cret"), "{text}");
+            let named = if value == "http://relay" { "EDGE_CREDENTIAL" } else { name };
+            assert!(text.starts_with(&format!("binding {named}")) && !text.contains("s3cret"), "{text}");
         }
         for key in [None, Some("s3cret"), Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9")] {
             let mut bindings = MINIMAL.to_vec();
@@ -256,6 +304,22 @@ mod tests {
             let text = read(&bindings).map(|_| ()).expect_err("a key").0;
             assert!(text.starts_with("binding ASSERTION_KEY") && !text.contains("s3cret"), "{text}");
         }
+    }
+
+    #[test]
+    fn relays_see_a_derived_credential_only() {
+        let own = edgekeep_shared::credential::edge_credential("eu-1", &[7; 32]);
+        let bindings = [
+            ("COORDINATOR_URLS", "http://127.0.0.1:9000"),
+            ("RELAY_URLS", "http://127.0.0.1:9100/, https://relay.example"),
+            ("EDGE_CREDENTIAL", own.as_str()),
+        ];
+        let config = read(&bindings).expect("a configuration");
+        assert_eq!(config.relays, ["http://127.0.0.1:9100", "https://relay.example"]);
+        assert_eq!(config.authorization.0, format!("Bearer {}", *own));
+        let shown = config.relay_authorization.expect("one for relays").0;
+        assert!(shown.starts_with("Bearer ekf_eu-1_") && !shown.contains(&own[8..]));
+        assert!(read(&MINIMAL).expect("a configuration").relay_authorization.is_none());
     }
 
     #[test]

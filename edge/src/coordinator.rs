@@ -13,7 +13,7 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Headers, RequestInit, RequestRedirect, Response};
 
-use crate::config::Config;
+use crate::config::{Authorization, Config};
 use crate::{clock, js, state};
 
 /// Why there is no answer.
@@ -69,17 +69,28 @@ pub async fn ask<T: DeserializeOwned>(
     serde_json::from_str(&text).map_err(|_| CallError::Unknown)
 }
 
-/// Asks a question in bytes, once, of one coordinator; the bytes of the answer, or nothing.
-pub async fn ask_bytes(
+/// Whom a question about the feed goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feeder {
+    /// This relay.
+    Relay(usize),
+    /// This coordinator.
+    Coordinator(usize),
+}
+
+/// Asks a question about the feed in bytes, once; the bytes of the answer, or nothing.
+pub async fn ask_feed(
     config: &Config,
-    coordinator: usize,
-    path: &str,
+    whom: Feeder,
     question: &[u8],
     request_id: &str,
     timeout_ms: u32,
 ) -> Option<Vec<u8>> {
-    let base = config.coordinators.get(coordinator)?;
-    match attempt(config, base, path, &Body::Bytes(question), request_id, timeout_ms).await {
+    let (base, authorization) = match whom {
+        Feeder::Relay(index) => (config.relays.get(index)?, config.relay_authorization.as_ref()?),
+        Feeder::Coordinator(index) => (config.coordinators.get(index)?, &config.authorization),
+    };
+    match attempt(authorization, base, "/v1/feed", &Body::Bytes(question), request_id, timeout_ms).await {
         Attempt::Answer(response) => {
             let buffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
             Some(Uint8Array::new(buffer.unchecked_ref::<ArrayBuffer>()).to_vec())
@@ -107,7 +118,7 @@ async fn call(
     while let Some(timeout_ms) = retry.attempt_ms(clock::now_ms()) {
         let index = state::with(|state| state.coordinator(count));
         let Some(base) = config.coordinators.get(index) else { break };
-        let refused = match attempt(config, base, path, body, request_id, timeout_ms).await {
+        let refused = match attempt(&config.authorization, base, path, body, request_id, timeout_ms).await {
             Attempt::Answer(response) => return Ok(response),
             Attempt::Problem(problem) => Some(Box::new(problem)),
             Attempt::Lost => None,
@@ -126,14 +137,14 @@ async fn call(
 }
 
 async fn attempt(
-    config: &Config,
+    authorization: &Authorization,
     base: &str,
     path: &str,
     body: &Body<'_>,
     request_id: &str,
     timeout_ms: u32,
 ) -> Attempt {
-    let Some(init) = request_init(config, body, request_id) else { return Attempt::Lost };
+    let Some(init) = request_init(authorization, body, request_id) else { return Attempt::Lost };
     let Ok(response) = js::send_to(&format!("{base}{path}"), &init, timeout_ms).await else { return Attempt::Lost };
     if response.status() == 200 {
         return Attempt::Answer(response);
@@ -147,9 +158,9 @@ async fn attempt(
     }
 }
 
-fn request_init(config: &Config, body: &Body<'_>, request_id: &str) -> Option<RequestInit> {
+fn request_init(authorization: &Authorization, body: &Body<'_>, request_id: &str) -> Option<RequestInit> {
     let headers = Headers::new().ok()?;
-    headers.set("Authorization", &config.authorization.0).ok()?;
+    headers.set("Authorization", &authorization.0).ok()?;
     headers.set(identity::REQUEST_ID, request_id).ok()?;
     let init = RequestInit::new();
     init.set_method("POST");

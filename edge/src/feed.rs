@@ -1,4 +1,4 @@
-//! Following the feed (design 2.2): while the isolate has traffic one poll is kept waiting at a coordinator,
+//! Following the feed (design 2.2): while the isolate has traffic one poll is kept waiting at a coordinator or a relay,
 //! inside `waitUntil`, so that revocations are pushed into it; and when the lease has run out all the same,
 //! requests wait together for one question in line.
 //!
@@ -9,11 +9,11 @@ use edgekeep_shared::feed::Answer;
 use edgekeep_shared::follow::{self, CatchUp, Chain, REFRESH_MS, Turn};
 use edgekeep_shared::ids::Nonce;
 use edgekeep_shared::lease::EdgeMs;
-use edgekeep_shared::retry::back_off_ms;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::future_to_promise;
 
 use crate::config::Config;
+use crate::coordinator::Feeder;
 use crate::flight::Flight;
 use crate::incoming::Incoming;
 use crate::state::{State, next_id};
@@ -21,17 +21,16 @@ use crate::{clock, coordinator, js, keys, state};
 
 /// Asks once and applies the answer.
 async fn ask(config: &Config, hold_ms: u32, request_id: &str) -> Turn {
-    let count = config.coordinators.len();
     let nonce = Nonce(js::random());
     let now_ms = clock::now_ms();
-    let (question, sent, index) = state::with(|state| {
+    let (question, sent, whom) = state::with(|state| {
         state.view.observe_clock(now_ms);
-        (state.view.question(nonce, hold_ms), state.view.sent(now_ms), state.coordinator(count))
+        (state.view.question(nonce, hold_ms), state.view.sent(now_ms), state.feeder(config, now_ms))
     });
     let limit_ms = follow::timeout_ms(question.hold_ms);
-    let bytes = coordinator::ask_bytes(config, index, "/v1/feed", &question.encode(), request_id, limit_ms).await;
+    let bytes = coordinator::ask_feed(config, whom, &question.encode(), request_id, limit_ms).await;
     let Some(answer) = bytes.and_then(|bytes| Answer::decode(&bytes).ok()) else {
-        state::with(|state| state.coordinator_failed(index, count));
+        state::with(|state| state.feeder_failed(config, whom, clock::now_ms()));
         return Turn::Failed;
     };
     // Newer keys first: a lease never holds with keys older than its answer names, so applying first would leave a gap.
@@ -48,7 +47,9 @@ async fn ask(config: &Config, hold_ms: u32, request_id: &str) -> Turn {
     state::with(|state| {
         let (turn, elsewhere) = follow::judged(&answer.head, state.view.apply(&question, &answer, sent, received_ms));
         if elsewhere {
-            state.coordinator_failed(index, count);
+            state.feeder_failed(config, whom, received_ms);
+        } else if matches!(whom, Feeder::Relay(_)) {
+            state.relays.answered();
         }
         if turn == Turn::Complete {
             state.breaker.answered();
@@ -73,18 +74,20 @@ async fn catch_up(config: &Config, hold_ms: u32, request_id: &str) -> bool {
 
 /// Notes that a session was presented, and sees to it that a poll is under way.
 pub fn keep_alive(incoming: &Incoming, now_ms: EdgeMs) {
+    let subrequests = incoming.config.subrequest_limit;
     let started = state::with(|state| {
         state.last_use_ms = now_ms;
         let State { chain, last_id, .. } = state;
-        chain.start(now_ms, || next_id(last_id))
+        chain.start(now_ms, subrequests, || next_id(last_id))
     });
     let Some(mut chain) = started else { return };
     let (config, request_id) = (incoming.config.clone(), incoming.request_id.clone());
     let promise = future_to_promise(async move {
         while let Some(hold_ms) = next_turn(&config, &mut chain) {
             let complete = catch_up(&config, hold_ms, &request_id).await;
-            if let Some(failures) = chain.after(complete) {
-                js::sleep(back_off_ms(failures, js::random::<1>()[0])).await;
+            let pause_ms = pause_ms(&config, &mut chain, complete);
+            if pause_ms > 0 {
+                js::sleep(pause_ms).await;
             }
         }
         state::with(|state| state.chain.ended(&chain));
@@ -100,13 +103,20 @@ fn next_turn(config: &Config, chain: &mut Chain) -> Option<u32> {
     state::with(|state| chain.turn(&mut state.chain, &state.view, now_ms, state.last_use_ms, smallest_ms, random))
 }
 
+/// How long the chain pauses after a turn.
+fn pause_ms(config: &Config, chain: &mut Chain, complete: bool) -> u32 {
+    let (now_ms, [random]) = (clock::now_ms(), js::random());
+    let smallest_ms = config.policy.smallest_staleness_ms();
+    state::with(|state| chain.pause_ms(&mut state.chain, &state.view, complete, now_ms, smallest_ms, random))
+}
+
 /// Waits for a refresh of the lease, together with everybody else who needs it; afterwards the gate looks again.
 pub async fn refresh(incoming: &Incoming) {
     let (config, request_id) = (incoming.config.clone(), incoming.request_id.clone());
     let refreshed = Flight::join(|state| &mut state.refresh_flight, incoming, 2 * REFRESH_MS, async move {
-        // Each coordinator once: `ask` goes on to the next when one fails.
+        // Each coordinator once, after one relay: `ask` goes on to the next when one fails.
         let mut done = false;
-        for _ in 0..config.coordinators.len() {
+        for _ in 0..config.coordinators.len() + usize::from(!config.relays.is_empty()) {
             done = done || catch_up(&config, 0, &request_id).await;
         }
         if !done {

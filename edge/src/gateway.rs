@@ -9,15 +9,16 @@ use std::rc::Rc;
 use edgekeep_shared::cookie;
 use edgekeep_shared::gate::Identity;
 use edgekeep_shared::identity;
-use js_sys::Array;
+use js_sys::Promise;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{Headers, Request, RequestCache, RequestInit, RequestRedirect, Response};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Request, Response};
 
 use crate::assertion::{self, Assertion};
 use crate::config::{Origin, OriginAddress};
 use crate::guard::Allowed;
 use crate::incoming::Incoming;
-use crate::js::{self, Fetcher, JsFailure};
+use crate::js::{self, Changes, Facts, Fetcher, JsFailure, Lines, Onward};
 use crate::state;
 
 /// How far back the assertion's `nbf` lies, so that an origin whose clock is a little behind accepts it.
@@ -28,65 +29,51 @@ const FOR_SHARED_CACHES: [&str; 3] = ["CDN-Cache-Control", "Cloudflare-CDN-Cache
 /// Sends an allowed request to the origin. `gated` says that a session was needed.
 ///
 /// # Errors
-/// When the origin cannot be reached.
-pub async fn forward(
-    incoming: &Incoming,
-    env: &JsValue,
-    allowed: &Allowed,
-    gated: bool,
-) -> Result<Response, JsFailure> {
+/// When it cannot be sent.
+pub fn send(incoming: &Incoming, env: &JsValue, allowed: &Allowed, gated: bool) -> Result<Promise, JsFailure> {
     let Some(origin) = &incoming.config.origin else { return Err(JsFailure("no origin is configured".to_owned())) };
     let request = request_for(incoming, origin, allowed, gated)?;
-    let response = match origin.address {
+    match origin.address {
         OriginAddress::Binding => {
             let binding: Fetcher = js::property(env, "ORIGIN").unwrap_or(JsValue::UNDEFINED).unchecked_into();
-            binding.send(&request, origin.timeout_ms).await?
+            binding.send(&request, origin.timeout_ms)
         }
-        OriginAddress::Url(_) => js::send(&request, origin.timeout_ms).await?,
-    };
-    answer(response, allowed, gated)
+        OriginAddress::Url(_) => js::send(&request, origin.timeout_ms),
+    }
+}
+
+/// What the client gets of the origin's answer.
+///
+/// # Errors
+/// When the origin was not reached.
+pub async fn answered(sent: Result<Promise, JsFailure>, allowed: &Allowed, gated: bool) -> Result<Response, JsFailure> {
+    answer(JsFuture::from(sent?).await?.unchecked_into(), allowed, gated)
 }
 
 /// The request as the origin sees it.
 fn request_for(incoming: &Incoming, origin: &Origin, allowed: &Allowed, gated: bool) -> Result<Request, JsFailure> {
-    let init = RequestInit::new();
-    init.set_redirect(RequestRedirect::Manual);
-    if gated {
-        init.set_cache(RequestCache::NoStore);
+    let mut onward = Onward { no_store: gated, ..Onward::default() };
+    for name in js::names_of(&incoming.request).split('\n').filter(|name| must_go(name)) {
+        onward.without.line(name);
     }
-    let request = match &origin.address {
-        OriginAddress::Binding => Request::new_with_request_and_init(&incoming.request, &init)?,
-        OriginAddress::Url(base) => {
-            // Exactly the path that was decided on; the original request as "init" keeps its body as it is.
-            let url = format!("{base}{}", incoming.path_and_query());
-            let moved = Request::new_with_str_and_init(&url, incoming.request.unchecked_ref::<RequestInit>())?;
-            Request::new_with_request_and_init(&moved, &init)?
-        }
-    };
-    let headers = request.headers();
-    strip(&headers)?;
-    strip_cookies(&headers, &incoming.cookies)?;
-    if matches!(origin.address, OriginAddress::Url(_)) {
+    match cookies_for_origin(&incoming.cookies) {
+        Cookies::AsTheyAre => {}
+        Cookies::Only(kept) => onward.having.pair("Cookie", &kept),
+        Cookies::None => onward.without.line("Cookie"),
+    }
+    if let OriginAddress::Url(base) = &origin.address {
+        // Exactly the path that was decided on.
+        onward.url = Some(format!("{base}{}", incoming.path_and_query()));
         // The origin sees its own name as the host; which site was asked for stands here.
         let (scheme, authority) = incoming.target.split_once("://").unwrap_or(("https", &incoming.target));
-        headers.set("X-Forwarded-Host", authority)?;
-        headers.set("X-Forwarded-Proto", scheme)?;
+        onward.having.pair("X-Forwarded-Host", authority);
+        onward.having.pair("X-Forwarded-Proto", scheme);
     }
-    headers.set(identity::REQUEST_ID, &incoming.request_id)?;
+    onward.having.pair(identity::REQUEST_ID, &incoming.request_id);
     if let Some(who) = &allowed.passage.identity {
-        introduce(&headers, who, &assertion_for(origin, allowed, who)?)?;
+        introduce(&mut onward.having, who, &assertion_for(origin, allowed, who)?);
     }
-    Ok(request)
-}
-
-/// Removes what a client may not bring. The names come over in one piece: looking at each is what would cost.
-fn strip(headers: &Headers) -> Result<(), JsFailure> {
-    let names = Array::from(&headers.keys()).join("\n");
-    let names = names.as_string().unwrap_or_default();
-    for name in names.split('\n').filter(|name| must_go(name)) {
-        headers.delete(name)?;
-    }
-    Ok(())
+    onward.request(&incoming.request)
 }
 
 /// The header does not reach the origin: what could be taken for our identity headers, what makes an origin see
@@ -98,17 +85,24 @@ pub fn must_go(name: &str) -> bool {
         && (identity::is_stripped(name) || name.eq_ignore_ascii_case("connection"))
 }
 
-fn strip_cookies(headers: &Headers, cookies: &str) -> Result<(), JsFailure> {
-    // An over-long `Cookie` header was not looked at, so it is not passed on either.
+/// What the origin gets of the `Cookie` header.
+#[derive(Debug, PartialEq, Eq)]
+enum Cookies {
+    AsTheyAre,
+    Only(String),
+    None,
+}
+
+fn cookies_for_origin(cookies: &str) -> Cookies {
     if cookies.is_empty() {
-        headers.delete("Cookie")?;
-    } else if cookies.to_ascii_lowercase().contains("__host-e") {
-        match cookie::strip(cookies).map(|kept| without_form_cookie(&kept)).filter(|kept| !kept.is_empty()) {
-            Some(kept) => headers.set("Cookie", &kept)?,
-            None => headers.delete("Cookie")?,
-        }
+        // An over-long `Cookie` header was not looked at, so it is not passed on either.
+        return Cookies::None;
     }
-    Ok(())
+    if !cookies.to_ascii_lowercase().contains("__host-e") {
+        return Cookies::AsTheyAre;
+    }
+    let kept = cookie::strip(cookies).map(|kept| without_form_cookie(&kept)).filter(|kept| !kept.is_empty());
+    kept.map_or(Cookies::None, Cookies::Only)
 }
 
 /// The pre-session cookie is ours as well.
@@ -117,13 +111,12 @@ fn without_form_cookie(cookies: &str) -> String {
     cookies.split("; ").filter(ours).collect::<Vec<_>>().join("; ")
 }
 
-fn introduce(headers: &Headers, who: &Identity, assertion: &str) -> Result<(), JsFailure> {
-    headers.set(identity::USER, &identity::header_text(&who.name))?;
-    headers.set(identity::USER_ID, &who.user_id.to_string())?;
-    headers.set(identity::ROLES, &who.roles.join(","))?;
-    headers.set(identity::SESSION, &who.session_id.to_string())?;
-    headers.set(identity::ASSERTION, assertion)?;
-    Ok(())
+fn introduce(headers: &mut Lines, who: &Identity, assertion: &str) {
+    headers.pair(identity::USER, &identity::header_text(&who.name));
+    headers.pair(identity::USER_ID, &who.user_id.to_string());
+    headers.pair(identity::ROLES, &who.roles.join(","));
+    headers.pair(identity::SESSION, &who.session_id.to_string());
+    headers.pair(identity::ASSERTION, assertion);
 }
 
 /// The assertion for this identity: one that was made from the same proof lately, or a new one.
@@ -172,44 +165,35 @@ fn gives_way(theirs: Option<&str>, sets_cookies: bool, gated: bool, known: bool)
 
 /// The origin's answer as the client sees it: the same object, unless something has to be changed.
 fn answer(response: Response, allowed: &Allowed, gated: bool) -> Result<Response, JsFailure> {
+    let facts = Facts::of(&response);
     // A switched protocol has no body and takes no changes.
-    if response.status() == 101 {
+    if facts.status == 101 {
         return Ok(response);
     }
-    let headers = response.headers();
-    let strip_theirs = headers.has("Set-Cookie")? && js::set_cookies(&headers).iter().any(|cookie| sets_ours(cookie));
+    let theirs = if facts.sets_cookies { js::set_cookies(&response.headers()) } else { Vec::new() };
+    let strip_theirs = theirs.iter().any(|cookie| sets_ours(cookie));
     let (set_cookies, known) = (&allowed.set_cookies, allowed.passage.identity.is_some());
-    let theirs = headers.get("Cache-Control")?;
-    let gives_way = gives_way(theirs.as_deref(), !set_cookies.is_empty(), gated, known);
+    let gives_way = gives_way(facts.cache_control.as_deref(), !set_cookies.is_empty(), gated, known);
     if set_cookies.is_empty() && !strip_theirs && !gives_way {
         return Ok(response);
     }
-    // The original as "init" keeps status, headers and encoding; the body is handed on as it is.
-    let changed = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), response.unchecked_ref())?;
-    let headers = changed.headers();
+    let mut changes = Changes::default();
     if strip_theirs {
-        strip_set_cookies(&headers)?;
+        changes.without.line("Set-Cookie");
+        for cookie in theirs.iter().filter(|cookie| !sets_ours(cookie)) {
+            changes.more.pair("Set-Cookie", cookie);
+        }
     }
     if gives_way || !set_cookies.is_empty() {
-        headers.set("Cache-Control", "no-store")?;
+        changes.having.pair("Cache-Control", "no-store");
         for name in FOR_SHARED_CACHES {
-            headers.delete(name)?;
+            changes.without.line(name);
         }
     }
     for cookie in set_cookies {
-        headers.append("Set-Cookie", cookie)?;
+        changes.more.pair("Set-Cookie", cookie);
     }
-    Ok(changed)
-}
-
-/// Removes `Set-Cookie` of our names and their look-alikes, and keeps the others one by one.
-fn strip_set_cookies(headers: &Headers) -> Result<(), JsFailure> {
-    let all = js::set_cookies(headers);
-    headers.delete("Set-Cookie")?;
-    for cookie in all.iter().filter(|cookie| !sets_ours(cookie)) {
-        headers.append("Set-Cookie", cookie)?;
-    }
-    Ok(())
+    changes.of(&response)
 }
 
 /// The `Set-Cookie` value is about a cookie of ours, or one that could be taken for it.
@@ -262,6 +246,10 @@ mod tests {
     fn our_cookies_do_not_reach_the_origin() {
         assert_eq!(without_form_cookie("a=1; __Host-ek-form=x; b=2"), "a=1; b=2");
         assert_eq!(without_form_cookie("__Host-ek-form=x"), "");
+        assert_eq!(cookies_for_origin(""), Cookies::None);
+        assert_eq!(cookies_for_origin("a=1; b=2"), Cookies::AsTheyAre);
+        assert_eq!(cookies_for_origin("a=1; __host-EDGEKEEP-1=x"), Cookies::Only("a=1".to_owned()));
+        assert_eq!(cookies_for_origin("__Host-edgekeep-1=x; __Host-ek-form=y"), Cookies::None);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! One request as the rest of the worker sees it: the parts that every decision needs, read once.
-//! (A header costs about a microsecond to read from WebAssembly, so nothing is read twice.)
+//! (A header costs about a microsecond to read from WebAssembly: what every request needs comes over in one piece, and
+//! nothing is read twice.)
 
 use std::rc::Rc;
 
 use edgekeep_shared::problem::{Code, Problem};
-use web_sys::{Headers, Request};
+use web_sys::Request;
 
 use crate::config::Config;
-use crate::js::Context;
+use crate::js::{self, Context};
 use crate::negotiate::{Audience, Signs};
 use crate::{csrf, forms};
 
@@ -20,8 +21,6 @@ const MAX_HEADER_BYTES: usize = 2 * 1024;
 pub struct Incoming {
     /// The request itself: its body and its other headers.
     pub request: Request,
-    /// Its headers.
-    pub headers: Headers,
     /// Its execution context.
     pub context: Context,
     /// The isolate's configuration.
@@ -65,21 +64,19 @@ impl Incoming {
     /// Reads a request.
     #[must_use]
     pub fn read(request: Request, context: Context, config: Rc<Config>, request_id: String) -> Self {
-        let url = request.url();
-        let (target, path, query) = split_url(&url);
-        let target = public_target(target, config.public_https);
-        let headers = request.headers();
-        let (cookies, cookies_too_long) = cookies_of(headers.get("Cookie").ok().flatten());
+        let head = js::head_of(&request);
+        let (method, url, cookies) = split_head(&head);
+        let (target, path, query) = split_url(url);
+        let (cookies, cookies_too_long) = cookies_of(cookies);
         Self {
-            method: request.method(),
-            target,
+            method: method.to_owned(),
+            target: public_target(target, config.public_https),
             path: path.to_owned(),
             query: query.to_owned(),
             cookies,
             cookies_too_long,
             request_id,
             request,
-            headers,
             context,
             config,
         }
@@ -88,7 +85,7 @@ impl Incoming {
     /// A header that decides something: an over-long one counts as missing.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<String> {
-        header_of(&self.headers, name, MAX_HEADER_BYTES)
+        self.request.headers().get(name).ok().flatten().filter(|value| value.len() <= MAX_HEADER_BYTES)
     }
 
     /// Why nothing can be said about the session of this request, if its cookies were not looked at.
@@ -171,21 +168,22 @@ pub struct Asker {
     pub navigates: bool,
 }
 
-/// The `Cookie` header as it is looked at, and whether it was too long for that.
-fn cookies_of(header: Option<String>) -> (String, bool) {
-    match header {
-        Some(cookies) if cookies.len() > MAX_COOKIE_BYTES => (String::new(), true),
-        cookies => (cookies.unwrap_or_default(), false),
-    }
+/// Method, address and cookies, as [`js::head_of`] gives them. Neither method nor address can have a space or a line break
+/// in it (RFC 9112 section 3).
+fn split_head(head: &str) -> (&str, &str, &str) {
+    let (line, cookies) = head.split_once('\n').unwrap_or((head, ""));
+    let (method, url) = line.split_once(' ').unwrap_or((line, ""));
+    (method, url, cookies)
 }
 
-fn header_of(headers: &Headers, name: &str, max_bytes: usize) -> Option<String> {
-    headers.get(name).ok().flatten().filter(|value| value.len() <= max_bytes)
+/// The `Cookie` header as it is looked at, and whether it was too long for that.
+fn cookies_of(header: &str) -> (String, bool) {
+    if header.len() > MAX_COOKIE_BYTES { (String::new(), true) } else { (header.to_owned(), false) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_COOKIE_BYTES, cookies_of, public_target, split_url};
+    use super::{MAX_COOKIE_BYTES, cookies_of, public_target, split_head, split_url};
 
     #[test]
     fn tls_in_front_is_what_the_browser_knows() {
@@ -196,9 +194,16 @@ mod tests {
 
     #[test]
     fn cookies_that_were_not_looked_at_are_not_no_cookies() {
-        assert_eq!(cookies_of(None), (String::new(), false));
-        assert_eq!(cookies_of(Some("a=1".to_owned())), ("a=1".to_owned(), false));
-        assert_eq!(cookies_of(Some("x".repeat(MAX_COOKIE_BYTES + 1))), (String::new(), true));
+        assert_eq!(cookies_of(""), (String::new(), false));
+        assert_eq!(cookies_of("a=1"), ("a=1".to_owned(), false));
+        assert_eq!(cookies_of(&"x".repeat(MAX_COOKIE_BYTES + 1)), (String::new(), true));
+    }
+
+    #[test]
+    fn heads_fall_apart() {
+        assert_eq!(split_head("GET https://a.example/\na=1; b=2"), ("GET", "https://a.example/", "a=1; b=2"));
+        assert_eq!(split_head("GET https://a.example/\n"), ("GET", "https://a.example/", ""));
+        assert_eq!(split_head(""), ("", "", ""));
     }
 
     #[test]

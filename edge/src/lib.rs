@@ -8,7 +8,8 @@
 //!
 //! What it guarantees is decided in `shared/`; this crate is the I/O around it and holds to four rules:
 //!
-//! - **Synchronous first**: while the lease holds nothing is awaited before the origin is asked ([`worker::handle`]).
+//! - **Synchronous first**: while the lease holds nothing is awaited before the origin is asked ([`worker::handle`]), and
+//!   what needs no waiting at all is answered without a promise ([`at_once`]).
 //! - **Statics can vanish**: an empty [`state`] means "cannot know" (G8), never "nothing revoked".
 //! - **Nothing of Rust crosses requests**: work that several requests wait for is a JavaScript promise ([`flight`]).
 //! - **Every wait has a deadline**, and after every await the gate looks again ([`guard`]).
@@ -44,4 +45,6 @@ mod respond;
 mod state;
 pub mod worker;
 
+pub use edgekeep_shared::problem::Problem;
 pub use gate::{Checked, Gate};
+pub use js::at_once;

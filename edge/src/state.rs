@@ -9,11 +9,12 @@ use std::rc::Rc;
 use edgekeep_shared::follow::Running;
 use edgekeep_shared::inquiry::{Ended, Memory};
 use edgekeep_shared::lease::EdgeMs;
-use edgekeep_shared::retry::{Breaker, Bucket, Preferred};
+use edgekeep_shared::retry::{Breaker, Bucket, Preferred, Relays};
 use edgekeep_shared::view::View;
 
 use crate::assertion::Recent;
 use crate::config::Config;
+use crate::coordinator::Feeder;
 use crate::flight::Flight;
 use crate::keys::Keys;
 
@@ -44,6 +45,8 @@ pub struct State {
     pub breaker: Breaker,
     /// Questions about cookies with unknown keys, which anybody can make up.
     pub unknown_keys: Bucket,
+    /// The relays, if there are any.
+    pub relays: Relays,
     /// The coordinator that answered last.
     preferred: Preferred,
     pub(crate) last_id: u32,
@@ -87,6 +90,26 @@ impl State {
     /// That one did not answer, or not well.
     pub fn coordinator_failed(&mut self, index: usize, count: usize) {
         self.preferred.failed(index, count);
+    }
+
+    /// Whom to ask for the feed: a relay while relays answer, else a coordinator.
+    #[must_use]
+    pub fn feeder(&mut self, config: &Config, now_ms: EdgeMs) -> Feeder {
+        match self.relays.index(config.relays.len(), now_ms, || crate::js::random::<1>()[0]) {
+            Some(index) => Feeder::Relay(index),
+            None => Feeder::Coordinator(self.coordinator(config.coordinators.len())),
+        }
+    }
+
+    /// That one did not answer, or not well.
+    pub fn feeder_failed(&mut self, config: &Config, whom: Feeder, now_ms: EdgeMs) {
+        match whom {
+            Feeder::Relay(index) => {
+                let random = u32::from_be_bytes(crate::js::random());
+                self.relays.failed(index, config.relays.len(), now_ms, random);
+            }
+            Feeder::Coordinator(index) => self.coordinator_failed(index, config.coordinators.len()),
+        }
     }
 
     /// A number that was not given out before (within four billion).

@@ -41,6 +41,7 @@ const edge :Workerd.Worker = (
     (name = "entry.js", esModule = embed "../../target/worker/entry.js"),
     (name = "index.js", esModule = embed "../../target/worker/index.js"),
     (name = "index_bg.wasm", wasm = embed "../../target/worker/index_bg.wasm"),
+    (name = "snippets/module0.js", esModule = embed "../../target/worker/snippets/module0.js"),
   ],
 
   bindings = [
@@ -62,6 +63,10 @@ const edge :Workerd.Worker = (
     # The one header that names the client's address, if a proxy of yours in front of this always sets it itself.
     # Anything else would let clients choose their address. Without it there is no limit per address.
     # (name = "CLIENT_ADDRESS_HEADER", text = "X-Real-IP"),
+
+    # workerd itself limits no invocation's questions.
+    (name = "SUBREQUEST_LIMIT", text = "10000"),
+
     # Where TLS ends in front of this process:
     # (name = "PUBLIC_SCHEME", text = "https"),
   ],

@@ -31,6 +31,7 @@ const edge :Workerd.Worker = (
     (name = "entry.js", esModule = embed "../../target/worker/entry.js"),
     (name = "index.js", esModule = embed "../../target/worker/index.js"),
     (name = "index_bg.wasm", wasm = embed "../../target/worker/index_bg.wasm"),
+    (name = "snippets/module0.js", esModule = embed "../../target/worker/snippets/module0.js"),
   ],
   bindings = [
     (name = "COORDINATOR_URLS", fromEnvironment = "COORDINATOR_URLS"),

@@ -28,6 +28,7 @@ const rustWorker :Workerd.Worker = (
     (name = "index.js", esModule = embed "../../target/example-rust-worker/index.js"),
     (name = "index_bg.wasm", wasm = embed "../../target/example-rust-worker/index_bg.wasm"),
     (name = "snippets/inline0.js", esModule = embed "../../target/example-rust-worker/snippets/inline0.js"),
+    (name = "snippets/module0.js", esModule = embed "../../target/example-rust-worker/snippets/module0.js"),
   ],
   bindings = [
     (name = "COORDINATOR_URLS", fromEnvironment = "COORDINATOR_URLS"),

@@ -19,7 +19,7 @@ pub const ENTRY_BYTES: usize = 8 + 8 + 6;
 pub const MAX_QUESTION_BYTES: usize = 64 + 2 * (10 + 8 * MAX_IN_PROGRESS) + 32;
 
 /// "Proofs of this user with a lower revision (strictly) must ask first."
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// The user.
     pub user_id: UserId,
@@ -43,7 +43,7 @@ impl Entry {
 }
 
 /// Where the next page of a long answer starts. Only the reader instance that gave it can continue it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PageToken {
     /// The reader that gave it.
     pub instance: u64,
@@ -56,7 +56,7 @@ pub struct PageToken {
 }
 
 /// An edge's question: what is there past my cursor?
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Question {
     /// Echoed in the answer.
     pub nonce: Nonce,
@@ -71,7 +71,7 @@ pub struct Question {
 }
 
 /// Everything in an answer but its entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Head {
     /// As asked.
     pub nonce: Nonce,
@@ -98,7 +98,7 @@ pub struct Head {
 }
 
 /// A whole answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// What it covers and how old it is.
     pub head: Head,

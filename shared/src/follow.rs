@@ -2,12 +2,14 @@
 //! on, what is made of an answer, and when asking for pages stops. Pure: the shell asks, sleeps and keeps the time.
 //!
 //! Guarantees: a poll that hangs is given up within half of the bound; a chain ends by itself (its time, its turns, an idle
-//! isolate, another chain), and one that was cancelled is replaced after its deadline. Whether the lease holds is never
-//! decided here: [`crate::view`] judges the answer.
+//! isolate, another chain), and one that was cancelled is replaced after its deadline. A chain that many changes have
+//! brought short of turns spreads the rest over its time, and gives way to the next request, which can begin a fresh one:
+//! so there is a poll in flight as long as an isolate has traffic. Whether the lease holds is never decided here:
+//! [`crate::view`] judges the answer.
 
 use crate::feed::Head;
 use crate::lease::{EdgeMs, jittered_ms};
-use crate::retry::Effort;
+use crate::retry::{Effort, back_off_ms};
 use crate::view::{Applied, View, Why};
 
 /// The longest hold, whatever the bound.
@@ -19,10 +21,12 @@ const MAX_SLACK_MS: u32 = 1_500;
 const MIN_SLACK_MS: u32 = 250;
 /// A chain ends before the platform's 30 seconds after the response are over…
 const CHAIN_MS: u32 = 25_000;
-/// …before the subrequests of one invocation run out (50 at the least)…
-const CHAIN_TURNS: u32 = 28;
+/// …before the subrequests of its invocation run out: so many are left to everything else that a request may ask…
+const OTHER_SUBREQUESTS: u32 = 22;
 /// …or when no session was presented for so long.
 const IDLE_MS: u32 = 5_000;
+/// What the platform allows one invocation at the least.
+pub const MIN_SUBREQUESTS: u32 = 50;
 /// A request waits this long for a refresh.
 pub const REFRESH_MS: u32 = 1_000;
 /// The most pages that one refresh or turn loads.
@@ -37,6 +41,13 @@ pub fn hold_ms(deployment_ms: Option<u32>, smallest_route_ms: Option<u32>) -> u3
     let Some(deployment_ms) = deployment_ms else { return 0 };
     let bound_ms = smallest_route_ms.map_or(deployment_ms, |route_ms| route_ms.min(deployment_ms));
     (bound_ms / 4).clamp(MIN_HOLD_MS, MAX_HOLD_MS)
+}
+
+/// How long an upstream may keep a relay's question: a quarter of an edge's hold, because a relay's answers are as old as
+/// its last one.
+#[must_use]
+pub fn relay_hold_ms(deployment_ms: Option<u32>) -> u32 {
+    hold_ms(deployment_ms, None) / 4
 }
 
 /// How long to wait for the answer to a question that is held for so long.
@@ -67,7 +78,7 @@ pub fn judged(head: &Head, applied: Applied) -> (Turn, bool) {
         // Another question of this isolate (the chain's, a refresh) has got a page in meanwhile: go on from there.
         Applied::Dropped(Why::OtherPages) => (Turn::More, old),
         // Another question of this isolate moved the view meanwhile, or the coordinator is behind another one.
-        Applied::Dropped(why) => (Turn::Failed, old || matches!(why, Why::OldEpoch | Why::Gap)),
+        Applied::Dropped(why) => (Turn::Failed, old || matches!(why, Why::OldEpoch | Why::Gap | Why::Behind)),
     }
 }
 
@@ -102,19 +113,23 @@ pub struct Running {
     id: u32,
     /// Past this a new chain is started, whatever became of the old one.
     until_ms: EdgeMs,
+    /// It has to save turns: whoever can begin a fresh one does.
+    short_of_turns: bool,
 }
 
 impl Running {
-    /// Sees to it that a chain is under way: `None` if one is, else the one to start now. `id` is one that was not used yet.
-    pub fn start(&mut self, now_ms: EdgeMs, id: impl FnOnce() -> u32) -> Option<Chain> {
+    /// Sees to it that a chain is under way: `None` if one is, else the one to start now. `id` is one that was not used yet;
+    /// `subrequests`: what the invocation may ask, [`MIN_SUBREQUESTS`] or more.
+    pub fn start(&mut self, now_ms: EdgeMs, subrequests: u32, id: impl FnOnce() -> u32) -> Option<Chain> {
         // A deadline further away than any chain sets was set before the clock went back.
         let running = now_ms < self.until_ms && self.until_ms < now_ms + 2 * EdgeMs::from(CHAIN_MS);
-        if running {
+        if running && !self.short_of_turns {
             return None;
         }
         let id = id();
-        *self = Self { id, until_ms: deadline(now_ms, MAX_HOLD_MS) };
-        Some(Chain { id, started_ms: now_ms, turns: 0, failures: 0 })
+        *self = Self { id, until_ms: deadline(now_ms, MAX_HOLD_MS), short_of_turns: false };
+        let turns = subrequests.max(MIN_SUBREQUESTS) - OTHER_SUBREQUESTS;
+        Some(Chain { id, started_ms: now_ms, turns, turns_left: turns, turn_ms: now_ms, failures: 0 })
     }
 
     /// That chain is over.
@@ -136,6 +151,9 @@ pub struct Chain {
     id: u32,
     started_ms: EdgeMs,
     turns: u32,
+    turns_left: u32,
+    /// When the last turn began.
+    turn_ms: EdgeMs,
     failures: u32,
 }
 
@@ -153,28 +171,50 @@ impl Chain {
     ) -> Option<u32> {
         let (age_ms, idle_ms) = (now_ms - self.started_ms, now_ms - last_use_ms);
         let goes_on = running.id == self.id
-            && self.turns < CHAIN_TURNS
+            && self.turns_left > 0
             && (0..EdgeMs::from(CHAIN_MS)).contains(&age_ms)
             && idle_ms < EdgeMs::from(IDLE_MS);
         if !goes_on {
             return None;
         }
-        self.turns += 1;
+        (self.turns_left, self.turn_ms) = (self.turns_left - 1, now_ms);
         let bound_ms = view.lease().max_staleness_ms().filter(|_| view.is_loaded());
         let hold_ms = jittered_ms(hold_ms(bound_ms, smallest_route_ms), random);
         running.until_ms = deadline(now_ms, hold_ms);
         Some(hold_ms)
     }
 
-    /// After a turn: `None`, or how often asking has failed in a row before this, for a pause of
-    /// [`crate::retry::back_off_ms`].
-    pub const fn after(&mut self, complete: bool) -> Option<u32> {
-        if complete {
-            self.failures = 0;
-            return None;
+    /// After a turn: for how long to pause before the next one. Failures in a row make it longer; and once half of the
+    /// turns are used up, the rest are spread over the chain's time, with pauses of half of the bound at the most.
+    pub fn pause_ms(
+        &mut self,
+        running: &mut Running,
+        view: &View,
+        complete: bool,
+        now_ms: EdgeMs,
+        smallest_route_ms: Option<u32>,
+        random: u8,
+    ) -> u32 {
+        self.failures = if complete { 0 } else { self.failures + 1 };
+        let back_off_ms = if complete { 0 } else { back_off_ms(self.failures - 1, random) };
+        let bound_ms = view.lease().max_staleness_ms();
+        let spread_ms = self.spread_ms(now_ms).min(2 * hold_ms(bound_ms, smallest_route_ms));
+        let pause_ms = back_off_ms.max(spread_ms);
+        if running.id == self.id {
+            running.short_of_turns |= spread_ms > 0;
+            running.until_ms = running.until_ms.max(deadline(now_ms, pause_ms));
         }
-        self.failures += 1;
-        Some(self.failures - 1)
+        pause_ms
+    }
+
+    /// How long the next turn waits for its share of the time that is left; nothing while half of the turns are.
+    fn spread_ms(&self, now_ms: EdgeMs) -> u32 {
+        if self.turns_left == 0 || self.turns_left > self.turns / 2 {
+            return 0;
+        }
+        let left_ms = self.started_ms + EdgeMs::from(CHAIN_MS) - self.turn_ms;
+        let next_ms = self.turn_ms + left_ms / EdgeMs::from(self.turns_left + 1);
+        u32::try_from((next_ms - now_ms).clamp(0, EdgeMs::from(CHAIN_MS))).unwrap_or(0)
     }
 }
 
@@ -207,22 +247,22 @@ mod tests {
     fn one_chain_at_a_time_and_a_lost_one_is_replaced() {
         let view = View::default();
         let mut running = Running::default();
-        let mut first = running.start(10_000, || 1).expect("a chain");
-        assert_eq!(running.start(10_001, || 2), None);
+        let mut first = running.start(10_000, 50, || 1).expect("a chain");
+        assert_eq!(running.start(10_001, 50, || 2), None);
         assert_eq!(first.turn(&mut running, &view, 10_000, 10_000, None, 0), Some(0));
         // It never came back: after its deadline another takes over, and the first ends when it notices.
         let late_ms = 10_000 + EdgeMs::from(timeout_ms(0) + Effort::INLINE.total_ms);
-        assert_eq!(running.start(late_ms - 1, || 2), None);
-        let second = running.start(late_ms, || 2).expect("another");
+        assert_eq!(running.start(late_ms - 1, 50, || 2), None);
+        let second = running.start(late_ms, 50, || 2).expect("another");
         assert_eq!(first.turn(&mut running, &view, late_ms, late_ms, None, 0), None);
         running.ended(&first);
-        assert_eq!(running.start(late_ms + 1, || 3), None);
+        assert_eq!(running.start(late_ms + 1, 50, || 3), None);
         running.ended(&second);
-        assert!(running.start(late_ms + 1, || 3).is_some());
+        assert!(running.start(late_ms + 1, 50, || 3).is_some());
         for back_ms in [60_000, 1_000_000] {
             let mut running = Running::default();
-            assert!(running.start(100_000, || 1).is_some());
-            assert!(running.start(100_000 - back_ms, || 2).is_some(), "the clock went back");
+            assert!(running.start(100_000, 50, || 1).is_some());
+            assert!(running.start(100_000 - back_ms, 50, || 2).is_some(), "the clock went back");
         }
     }
 
@@ -231,7 +271,7 @@ mod tests {
         let view = View::default();
         let start_at = |now_ms| {
             let mut running = Running::default();
-            let chain = running.start(now_ms, || 1).expect("a chain");
+            let chain = running.start(now_ms, 50, || 1).expect("a chain");
             (running, chain)
         };
         let (mut running, mut chain) = start_at(1_000_000);
@@ -247,9 +287,10 @@ mod tests {
 
     #[test]
     fn pauses_grow_with_failures_in_a_row() {
-        let mut chain = Running::default().start(0, || 1).expect("a chain");
-        assert_eq!((chain.after(false), chain.after(false)), (Some(0), Some(1)));
-        assert_eq!((chain.after(true), chain.after(false)), (None, Some(0)));
+        let (mut running, view) = (Running::default(), View::default());
+        let mut chain = running.start(0, 50, || 1).expect("a chain");
+        let mut pause = |complete| chain.pause_ms(&mut running, &view, complete, 0, None, 0);
+        assert_eq!([pause(false), pause(false), pause(true), pause(false)], [100, 200, 0, 100]);
     }
 
     #[test]

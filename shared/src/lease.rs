@@ -30,7 +30,7 @@ pub const fn true_at(sent_ms: EdgeMs, held_ms: u32, age_ms: u32) -> EdgeMs {
 }
 
 /// When a question left, on a clock that may since have been stepped back: made by [`Lease::sent`] just before sending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sent {
     /// Edge time.
     pub at_ms: EdgeMs,

@@ -10,6 +10,8 @@ pub mod api;
 pub mod attempt;
 pub mod codec;
 pub mod cookie;
+pub mod credential;
+pub mod cursor;
 pub mod feed;
 pub mod follow;
 pub mod form_key;

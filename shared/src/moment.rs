@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 /// A moment, as both clocks told it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Moment {
     /// Since some fixed moment of this process.
     pub monotonic: Duration,

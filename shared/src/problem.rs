@@ -126,7 +126,7 @@ impl Code {
 }
 
 /// Why there is no session, or why it ended. Stable names; clients may switch on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The request carried no session cookie.

@@ -8,7 +8,7 @@
 pub const MAX_PROOF_LIFE_MS: u64 = 3_600_000;
 
 /// The times of a session row, coordinator time in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionTimes {
     /// The latest `renew_after` that any proof of the session may carry.
     pub proof_until_ms: u64,

@@ -127,6 +127,46 @@ impl Preferred {
     }
 }
 
+/// Which relay to ask for the feed, or none for now: then a coordinator is asked.
+///
+/// One that does not answer costs one question: the next goes to a coordinator at once, and relays (another one first, if
+/// there is) only after a pause that grows with failures in a row. So a frozen relay takes no second question out of
+/// the time that the lease has left.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Relays {
+    preferred: Preferred,
+    failures: u32,
+    until_ms: EdgeMs,
+}
+
+/// The first pause after a relay that did not answer; it doubles up to the longest.
+const RELAY_PAUSE_MS: EdgeMs = 1_000;
+/// The longest one.
+const MAX_RELAY_PAUSE_MS: EdgeMs = 32_000;
+
+impl Relays {
+    /// The index below `count` of the relay to ask; `None` to ask a coordinator. `random` is drawn once.
+    #[must_use]
+    pub fn index(&mut self, count: usize, now_ms: EdgeMs, random: impl FnOnce() -> u8) -> Option<usize> {
+        // A pause further away than any can be was set before the clock went back.
+        let asked = now_ms >= self.until_ms || self.until_ms > now_ms + MAX_RELAY_PAUSE_MS;
+        (count > 0 && asked).then(|| self.preferred.index(count, random))
+    }
+
+    /// A relay answered well.
+    pub const fn answered(&mut self) {
+        self.failures = 0;
+    }
+
+    /// That one did not answer, or not well.
+    pub fn failed(&mut self, index: usize, count: usize, now_ms: EdgeMs, random: u32) {
+        self.preferred.failed(index, count);
+        let full_ms = (RELAY_PAUSE_MS << self.failures.min(5)).min(MAX_RELAY_PAUSE_MS);
+        self.failures = self.failures.saturating_add(1);
+        self.until_ms = now_ms + EdgeMs::from(jittered_ms(full_ms as u32, random));
+    }
+}
+
 /// After questions that nobody answered, further ones wait a little: longer each time, up to two seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Breaker {
@@ -196,6 +236,29 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relay_that_fails_is_left_alone_for_longer_and_longer() {
+        let mut relays = Relays::default();
+        assert_eq!(relays.index(0, 0, || 7), None, "there is none");
+        assert_eq!(relays.index(2, 0, || 1), Some(1));
+        relays.failed(1, 2, 0, 0);
+        assert_eq!((relays.index(2, 999, || 0), relays.index(2, 1_000, || 0)), (None, Some(0)), "the other one then");
+        relays.failed(0, 2, 1_000, 0);
+        assert_eq!((relays.index(2, 2_999, || 0), relays.index(2, 3_000, || 0)), (None, Some(1)));
+        for now_ms in [3_000, 7_000, 15_000, 31_000, 63_000, 95_000] {
+            relays.failed(1, 1, now_ms, 0);
+        }
+        assert_eq!((relays.index(1, 126_999, || 0), relays.index(1, 127_000, || 0)), (None, Some(0)), "32 s at most");
+        assert_eq!(relays.index(1, 0, || 0), Some(0), "the clock went back");
+        relays.answered();
+        relays.failed(0, 1, 200_000, u32::MAX);
+        assert_eq!(
+            (relays.index(1, 200_750, || 0), relays.index(1, 200_751, || 0)),
+            (None, Some(0)),
+            "jitter only shortens"
+        );
+    }
 
     #[test]
     fn back_off_grows_and_jitter_only_shortens() {

@@ -54,7 +54,7 @@ pub struct Found {
 }
 
 /// A session that is current.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Current {
     /// What a proof signed now carries.
     pub revision: Revision,
@@ -69,7 +69,7 @@ pub struct Current {
 }
 
 /// What the database says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The session is current.
     Current(Current),

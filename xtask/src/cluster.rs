@@ -174,6 +174,8 @@ pub struct Cluster {
     pub edges: Vec<Node>,
     /// The example site.
     pub site: Node,
+    /// The relays of the feed; none at the start.
+    pub relays: Vec<Node>,
     /// The coordinators.
     pub coordinators: Vec<Node>,
     /// Postgres, if it is the cluster's own.
@@ -268,6 +270,7 @@ impl Cluster {
             cli,
             certificate,
             edges: Vec::new(),
+            relays: Vec::new(),
             site,
             coordinators,
             postgres,
@@ -296,12 +299,31 @@ impl Cluster {
         Ok(index)
     }
 
+    /// Starts a relay of the feed in front of these coordinators, or before a proxy; edges name it in their setup. Gives its
+    /// place in [`Cluster::relays`].
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn add_relay(&mut self, upstream_urls: &[String]) -> Result<usize> {
+        let index = self.relays.len();
+        let credential = users::feed_credential(&self.cli, &format!("relay-{}", index + 1))?;
+        let (port, logs) = (probe::port(0)?, self.options.folder.join("logs"));
+        let binary = &self.artifacts.edgekeep;
+        let part = parts::relay(index + 1, binary, upstream_urls, &credential, port, &logs).start()?;
+        let url = format!("http://127.0.0.1:{port}");
+        let mut node = Node { part, port, url, ready_path: "/readyz", tls_through: None };
+        node.wait()?;
+        self.relays.push(node);
+        Ok(index)
+    }
+
     fn begin_edge(&mut self, change: impl FnOnce(&mut EdgeSetup)) -> Result<usize> {
         let index = self.edges.len();
         let mut setup = EdgeSetup {
             number: index + 1,
             port: probe::port(numbered(self.options.edge_port, index)?)?,
             coordinator_urls: self.coordinators.iter().map(|node| node.url.clone()).collect(),
+            relay_urls: Vec::new(),
             credential: self.credential.clone(),
             assertion_key: self.state.assertion_key.clone(),
             origin_url: self.site.url.clone(),
@@ -417,15 +439,15 @@ impl Cluster {
 
     /// All parts.
     pub fn parts(&mut self) -> impl Iterator<Item = &mut Part> {
-        let nodes = self.edges.iter_mut().chain([&mut self.site]).chain(&mut self.coordinators);
+        let nodes = self.edges.iter_mut().chain([&mut self.site]).chain(&mut self.relays).chain(&mut self.coordinators);
         nodes.map(|node| &mut node.part).chain(self.postgres.as_mut().map(Server::part))
     }
 
-    /// Stops everything in order: edges, site, coordinators, Postgres. What does not stop in time is killed.
+    /// Stops everything in order: edges, relays, coordinators, site, Postgres. What does not stop in time is killed.
     pub fn stop(&mut self) {
         let _ = fs::remove_file(self.endpoints_file());
         let grace = Duration::from_secs(3);
-        for group in [&mut self.edges, &mut self.coordinators] {
+        for group in [&mut self.edges, &mut self.relays, &mut self.coordinators] {
             // All of a kind at once: each may take its time.
             for node in group.iter_mut() {
                 node.part.ask_to_stop(Signal::TERM);

@@ -68,6 +68,17 @@ pub fn coordinator(number: usize, binary: &Path, config: &Path, port: u16, logs:
         .env("EDGEKEEP_LISTEN", format!("127.0.0.1:{port}"))
 }
 
+/// A relay of the feed.
+#[must_use]
+pub fn relay(number: usize, binary: &Path, upstreams: &[String], credential: &str, port: u16, logs: &Path) -> Recipe {
+    let name = format!("relay {number}");
+    let mut recipe = Recipe::new(name, binary, paths::root(), &logs.join(format!("relay-{number}.log"))).arg("relay");
+    for upstream in upstreams {
+        recipe = recipe.args(["--upstream", upstream]);
+    }
+    recipe.env("EDGEKEEP_LISTEN", format!("127.0.0.1:{port}")).env("EDGEKEEP_RELAY__CREDENTIAL", credential)
+}
+
 /// The example site.
 #[must_use]
 pub fn site(tools: &Tools, port: u16, assertion_key: &str, logs: &Path) -> Recipe {
@@ -88,6 +99,8 @@ pub struct EdgeSetup {
     pub port: u16,
     /// The coordinators, in the order of preference.
     pub coordinator_urls: Vec<String>,
+    /// The relays, which are asked for the feed first; mostly none.
+    pub relay_urls: Vec<String>,
     /// Its credential.
     pub credential: String,
     /// The key of assertions.
@@ -111,6 +124,9 @@ impl EdgeSetup {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        if !self.relay_urls.is_empty() {
+            all.push(("RELAY_URLS".to_owned(), self.relay_urls.join(",")));
+        }
         for (name, value) in &self.variables {
             all.retain(|(other, _)| other != name);
             all.push((name.clone(), value.clone()));

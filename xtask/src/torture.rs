@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::artifacts::{self, EdgeBuild};
 use crate::cli::Torture;
@@ -21,8 +21,11 @@ const OF_THE_COORDINATOR: [&str; 6] =
     ["end-raises-nothing", "counted-twice", "not-counted", "old-read", "key-not-unique", "doubt-is-done"];
 /// The run's exit code for "violations were found".
 const FOUND: i32 = 3;
-/// Stands in every sabotaged coordinator.
+/// Stands in every sabotaged coordinator and every sabotaged edge.
 const MARK: &[u8] = b"EDGEKEEP_TEST_SABOTAGE";
+
+/// An edge's code in its bundle.
+const WASM: &str = "index_bg.wasm";
 
 /// Runs it.
 ///
@@ -77,14 +80,21 @@ fn started(options: &Torture) -> Result<Command> {
     let mut edge = None;
     match options.sabotage.as_deref() {
         None => {}
-        Some(OF_THE_EDGE) => edge = Some(wasm::build_sabotaged(false)?.folder),
+        Some(OF_THE_EDGE) => {
+            let folder = wasm::build_sabotaged(false)?.folder;
+            ensure!(holds_mark(&folder.join(WASM))?, "a sabotaged edge does not show that it is one");
+            edge = Some(folder);
+        }
         Some(rule) if OF_THE_COORDINATOR.contains(&rule) => {
-            edgekeep = Some(artifacts::build_sabotaged_coordinator(false)?);
+            let binary = artifacts::build_sabotaged_coordinator(false)?;
+            ensure!(holds_mark(&binary)?, "a sabotaged coordinator does not show that it is one");
+            edgekeep = Some(binary);
         }
         Some(rule) => bail!("{rule} is no rule; there are {OF_THE_EDGE} and {}", OF_THE_COORDINATOR.join(", ")),
     }
     let shipped = artifacts::build(EdgeBuild::Shipping, false)?;
     check_shipped(&shipped.edgekeep)?;
+    check_shipped(&shipped.edge.folder.join(WASM))?;
     let mut cargo = command::cargo();
     cargo
         .args(["run", "--quiet", "--package", "edgekeep-torture", "--bin", "torture", "--"])
@@ -101,13 +111,13 @@ fn started(options: &Torture) -> Result<Command> {
     Ok(cargo)
 }
 
-/// A coordinator that ships cannot be told to break a rule.
+/// A coordinator or an edge that ships breaks no rule and cannot be told to.
 ///
 /// # Errors
 /// If it can.
 pub fn check_shipped(binary: &Path) -> Result<()> {
     if holds_mark(binary)? {
-        bail!("{} can be told to break rules: it was built with the feature `sabotage`", binary.display());
+        bail!("{} breaks rules: it was built with the feature `sabotage`", binary.display());
     }
     Ok(())
 }

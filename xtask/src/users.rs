@@ -59,6 +59,16 @@ pub fn max_staleness_ms(cli: &Path) -> Result<u32> {
     bound.context("edgekeep settings show does not say max_staleness_ms")
 }
 
+/// A credential for a relay, which is good for the feed alone.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn feed_credential(cli: &Path, name: &str) -> Result<String> {
+    let added = json(cli, &["edge", "add", name, "--feed-only"])?;
+    let credential = added.get("credential").and_then(Value::as_str);
+    Ok(credential.context("edgekeep edge add printed no credential")?.to_owned())
+}
+
 /// The credential of the cluster's edges: the one that is kept, if the database knows it, else a new one.
 ///
 /// # Errors

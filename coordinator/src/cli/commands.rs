@@ -1,5 +1,6 @@
 //! Commands and their arguments.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -34,9 +35,22 @@ pub(super) enum Command {
         #[arg(long)]
         migrate: bool,
     },
+    /// Pass the revocation feed on to many edges, until SIGTERM or Ctrl-C
+    #[command(
+        long_about = "Pass the revocation feed on to many edges, until SIGTERM or Ctrl-C.\n\nA relay follows one \
+                      coordinator and holds the polls of many edges, so that no coordinator has to hold them all. It has no \
+                      database, no secrets and no signing keys; edges still sign in, check and fetch keys at \
+                      coordinators. Edges name it in RELAY_URLS.",
+        after_help = "Set up:\n  edgekeep edge add relay-1 --feed-only > relay.credential     at a coordinator\n  \
+                      edgekeep relay --upstream https://coordinator-1.example.com \\\n    \
+                      --upstream https://coordinator-2.example.com --credential-file relay.credential\n\nThe credential can \
+                      also be the variable EDGEKEEP_RELAY__CREDENTIAL; it is never an argument.\nThe configuration file's \
+                      listen, [http], [feed] page_entries, [relay] and [log] count too; see docs/configuration.md."
+    )]
+    Relay(RelayOptions),
     /// Create or update the database's schema
     Migrate,
-    /// Ask the coordinator on this machine whether it is ready (a container's health check)
+    /// Ask the coordinator or relay on this machine whether it is ready (a container's health check)
     Health,
     /// Users
     #[command(subcommand)]
@@ -64,6 +78,21 @@ pub(super) enum Command {
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// What goes over the configuration file.
+#[derive(Args)]
+pub(super) struct RelayOptions {
+    /// A coordinator's address, http(s)://host[:port]; may be given again, in the order of preference [default:
+    /// relay.upstream_urls of the configuration]
+    #[arg(long, value_name = "URL")]
+    pub upstream: Vec<String>,
+    /// Where edges reach this relay [default: listen of the configuration]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// The file with what `edgekeep edge add NAME --feed-only` printed
+    #[arg(long, value_name = "FILE")]
+    pub credential_file: Option<PathBuf>,
 }
 
 /// What prints for people unless asked otherwise.
@@ -184,6 +213,9 @@ pub(super) enum EdgeCommand {
     Add {
         /// Its name: a-z 0-9 -
         name: String,
+        /// For a relay: good for the revocation feed, and for no sign-in, check or key
+        #[arg(long)]
+        feed_only: bool,
         #[command(flatten)]
         format: Format,
     },

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use edgekeep_shared::credential::feed_credential;
 use edgekeep_shared::ids::KeyId;
 use edgekeep_shared::time::rfc3339;
 use serde_json::json;
@@ -38,9 +39,13 @@ pub(super) async fn migrate(config: &Config) -> anyhow::Result<()> {
 pub(super) async fn edge(command: EdgeCommand, config: &Config) -> anyhow::Result<()> {
     let admin = Admin::open(config).await?;
     match command {
-        EdgeCommand::Add { name, format } => {
+        EdgeCommand::Add { name, feed_only, format } => {
             let added = run_tx!(&admin.pool, "edge.add", async |conn| edges::add(conn, &name).await).await;
-            let credential = told(added)?;
+            let mut credential = told(added)?;
+            if feed_only {
+                // The whole one is shown to nobody.
+                credential = feed_credential(&credential).context("a credential that cannot be read")?;
+            }
             if format.json {
                 return output::json(&json!({ "edge": name, "credential": credential.as_str() }));
             }

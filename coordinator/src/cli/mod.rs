@@ -10,6 +10,7 @@ mod deployment;
 mod health;
 mod input;
 mod output;
+mod relay;
 mod serve;
 
 use std::path::{Path, PathBuf};
@@ -50,7 +51,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     if let Command::Config(ConfigCommand::Init { output }) = &cli.command {
         return deployment::config_init(output);
     }
-    let config = Config::load(file(cli.config.as_deref()).as_deref())?;
+    let file = file(cli.config.as_deref());
+    let config = match cli.command {
+        // A relay has no database.
+        Command::Relay(_) | Command::Health => Config::load_relay(file.as_deref())?,
+        _ => Config::load(file.as_deref())?,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(command(cli.command, config));
     // Hashes that nobody waits for any more must not hold up the exit.
@@ -59,11 +65,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn command(command: Command, config: Config) -> anyhow::Result<()> {
-    if !matches!(command, Command::Serve { .. }) {
+    if !matches!(command, Command::Serve { .. } | Command::Relay(_)) {
         serve::watch();
     }
     match command {
         Command::Serve { migrate } => serve::serve(config, migrate).await,
+        Command::Relay(options) => relay::relay(config, options).await,
         Command::Migrate => deployment::migrate(&config).await,
         Command::Health => health::health(&config),
         Command::User(command) => account::user(command, &config).await,

@@ -41,7 +41,7 @@ pub(super) async fn serve(config: Config, migrate: bool) -> anyhow::Result<()> {
 }
 
 /// Logs as configured. What the server warns of is watched whatever the log shows: see [`Watch`].
-fn log(config: &LogConfig) -> anyhow::Result<()> {
+pub(super) fn log(config: &LogConfig) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.filter).context("log.filter")?;
     let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let set = match config.format {
@@ -58,7 +58,7 @@ pub(super) fn watch() {
 }
 
 /// Resolves at the first SIGTERM or Ctrl-C.
-fn shutdown_asked() -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn shutdown_asked() -> anyhow::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     Ok(async move {

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use edgekeep_shared::source::EdgeSettings;
-use edgekeep_shared::source::Source;
+use edgekeep_shared::source::{Published, Source, Update};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Notify, watch};
 
@@ -105,7 +105,14 @@ impl FeedHandle {
     /// Starts the reader; it connects, and connects again, by itself.
     #[must_use]
     pub fn start(options: Options) -> Self {
-        let shared = Arc::new(Shared {
+        let handle = Self::new(options.max_polls, &options.config, options.metrics.clone());
+        tokio::spawn(reader::run(Arc::clone(&handle.0), options));
+        handle
+    }
+
+    /// One that nothing has been read for: a reader or a relay's follower is to publish.
+    pub(crate) fn new(max_polls: usize, config: &FeedConfig, metrics: Metrics) -> Self {
+        Self(Arc::new(Shared {
             loaded: RwLock::new(None),
             bodies: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -115,12 +122,19 @@ impl FeedHandle {
             behind: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
             fatal: watch::Sender::new(None),
-            max_polls: options.max_polls,
-            page_entries: options.config.page_entries.clamp(1, edgekeep_shared::feed::MAX_ENTRIES),
-            metrics: options.metrics.clone(),
-        });
-        tokio::spawn(reader::run(Arc::clone(&shared), options));
-        Self(shared)
+            max_polls,
+            page_entries: config.page_entries.clamp(1, edgekeep_shared::feed::MAX_ENTRIES),
+            metrics,
+        }))
+    }
+
+    /// Publishes what a relay's upstream has answered.
+    pub(crate) fn follow(&self, mut update: Update, fresh: u64) {
+        let first = self.0.with_loaded(|loaded| loaded.is_none());
+        let told = *self.0.changes.borrow();
+        let prepared = first.then(|| update.load(fresh, told, moment::now()));
+        // Nothing ever stops a relay's source.
+        let _ = self.0.publish(prepared, |source, waiting| source.follow(update, waiting, fresh, moment::now()));
     }
 
     /// Something was committed here: read at once.
@@ -193,6 +207,41 @@ impl FeedHandle {
 impl Shared {
     fn with_loaded<T>(&self, look: impl FnOnce(Option<&Source>) -> T) -> T {
         look(self.loaded.read().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+
+    /// Puts what is new in the place of what was there; `prepared` is there if nothing was.
+    ///
+    /// # Errors
+    /// Why nothing may be published any more.
+    fn publish(
+        &self,
+        prepared: Option<Source>,
+        publish: impl FnOnce(&mut Source, usize) -> Published,
+    ) -> Result<(), String> {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let mut slot = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = self.fatal.borrow().clone() {
+            return Err(reason);
+        }
+        if slot.is_none() {
+            *slot = prepared;
+        }
+        // Only who publishes empties it, or who stops everything.
+        let Some(source) = slot.as_mut() else { return Ok(()) };
+        let Published { changed, moved_on } = publish(source, waiting);
+        let (change, entries) = (source.change(), source.entries());
+        drop(slot);
+        self.metrics.feed_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.metrics.feed_reads.inc();
+        if changed || moved_on {
+            // Polls that wait for a position look again too; there are few of them.
+            self.changes.send_if_modified(|told| {
+                let news = *told != change;
+                *told = change;
+                news || self.behind.load(Ordering::Relaxed) > 0
+            });
+        }
+        Ok(())
     }
 
     fn bodies(&self) -> MutexGuard<'_, Bodies> {

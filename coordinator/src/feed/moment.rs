@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 pub use edgekeep_shared::moment::{Moment, ms_rounded_up};
 
+/// What the monotonic part of every [`Moment`] is at [`ORIGIN`]: moments before this process began have one too, because a
+/// relay dates its upstream's answers back by their age, which is never an hour.
+const START: Duration = Duration::from_secs(3_600);
 /// Where the monotonic part of every [`Moment`] begins.
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -16,7 +19,7 @@ pub fn now() -> Moment {
     // The origin first: it must not lie after the moment that is counted from it.
     let origin = *ORIGIN;
     Moment {
-        monotonic: Instant::now().saturating_duration_since(origin),
+        monotonic: START + Instant::now().saturating_duration_since(origin),
         wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
     }
 }
@@ -30,7 +33,7 @@ pub fn elapsed(since: Moment) -> Duration {
 /// The instant of a moment's monotonic part.
 #[must_use]
 pub(super) fn instant(monotonic: Duration) -> Instant {
-    *ORIGIN + monotonic
+    *ORIGIN + monotonic.saturating_sub(START)
 }
 
 /// So long ago, by the wall clock.

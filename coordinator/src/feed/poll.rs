@@ -23,6 +23,8 @@ pub(super) struct CursorKey {
     from: Option<Position>,
     /// The cursor's epoch if it is an older one, else 0.
     of_epoch: u16,
+    /// In a relay: the answer that it needs what came after.
+    since: Option<u64>,
     after: Option<Place>,
 }
 
@@ -128,6 +130,7 @@ impl Shared {
         let key = CursorKey {
             from: due.from.cloned(),
             of_epoch: if let Unseen::AfterInEpoch(_, epoch) = due.unseen { epoch } else { 0 },
+            since: if let Unseen::Since(number) = due.unseen { Some(number) } else { None },
             after: due.page.map(|page| page.after),
         };
         let cached = {

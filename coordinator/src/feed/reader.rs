@@ -12,7 +12,7 @@ use std::time::Duration;
 use edgekeep_shared::ids::UserId;
 use edgekeep_shared::position::Position;
 use edgekeep_shared::revision::Revision;
-use edgekeep_shared::source::{Behind, Published, Read, Row, Source, durable_after};
+use edgekeep_shared::source::{Behind, Read, Row, Source, durable_after};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -217,34 +217,14 @@ impl Reader {
     /// Puts what was read in the place of what was there: entries and position together.
     fn publish(&self, mut read: Read, began: Moment, beat: Beat) -> Result<(), End> {
         let behind = Behind { read_began: began, beat_began: beat.began, durable_xid: self.durable };
-        let waiting = self.shared.waiting.load(Ordering::Relaxed);
         let fresh = u64::from_be_bytes(first_eight(random_instance()?));
         // A full load is put in order before anybody has to wait for it.
         let first = self.shared.with_loaded(|loaded| loaded.is_none());
         let told = *self.shared.changes.borrow();
-        let mut prepared = first.then(|| Source::load(fresh, &mut read, behind, told, moment::now()));
-        let mut slot = self.shared.loaded.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reason) = self.shared.fatal.borrow().clone() {
-            return Err(End::Stop(reason));
-        }
-        let now = moment::now();
-        let source = slot.get_or_insert_with(|| {
-            prepared.take().unwrap_or_else(|| Source::load(fresh, &mut read, behind, told, now))
-        });
-        let Published { changed, moved_on } = source.publish(read, behind, waiting, fresh, now);
-        let (change, entries) = (source.change(), source.entries());
-        drop(slot);
-        self.shared.metrics.feed_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
-        self.shared.metrics.feed_reads.inc();
-        if changed || moved_on {
-            // Polls that wait for a position look again too; there are few of them.
-            self.shared.changes.send_if_modified(|told| {
-                let news = *told != change;
-                *told = change;
-                news || self.shared.behind.load(Ordering::Relaxed) > 0
-            });
-        }
-        Ok(())
+        let prepared = first.then(|| Source::load(fresh, &mut read, behind, told, moment::now()));
+        self.shared
+            .publish(prepared, |source, waiting| source.publish(read, behind, waiting, fresh, moment::now()))
+            .map_err(End::Stop)
     }
 }
 

@@ -56,18 +56,35 @@ fn request_id(headers: &HeaderMap) -> String {
     }
 }
 
-/// The edge that sent this.
-fn caller(app: &App, headers: &HeaderMap) -> Option<String> {
+/// The name of the edge that a request comes from, on the request.
+#[derive(Clone)]
+pub(super) struct From(pub String);
+
+/// The credential that a request shows.
+pub(crate) fn credential(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let (scheme, credential) = value.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    app.edges.authenticate(credential.trim())
+    scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
 }
 
-fn unauthorized(metrics: &Metrics) -> Response {
+/// The edge that sent this.
+fn caller(app: &App, caller: Caller, headers: &HeaderMap) -> Option<String> {
+    let credential = credential(headers)?;
+    match caller {
+        Caller::Edge => app.edges.authenticate(credential),
+        Caller::Follower => app.edges.authenticate_follower(credential),
+        Caller::Anyone => None,
+    }
+}
+
+/// Notes whose request this is, for its log line and for who answers it.
+pub(crate) fn note_caller(request: &mut Request, edge: String) {
+    tracing::Span::current().record("edge", &edge);
+    request.extensions_mut().insert(From(edge));
+}
+
+pub(crate) fn unauthorized(metrics: &Metrics) -> Response {
     metrics.edge_refused.inc();
     let mut response = blank(StatusCode::UNAUTHORIZED);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"edgekeep\""));
@@ -75,13 +92,13 @@ fn unauthorized(metrics: &Metrics) -> Response {
 }
 
 /// Lets a request in, or not.
-async fn admit(service: &Service, route: Option<&'static Route>, request: Request, next: Next) -> Response {
+async fn admit(service: &Service, route: Option<&'static Route>, mut request: Request, next: Next) -> Response {
     match route {
-        Some(Route { caller: Caller::Edge, door, .. }) => {
-            let Some(edge) = caller(&service.app, request.headers()) else {
+        Some(Route { caller: who @ (Caller::Edge | Caller::Follower), door, .. }) => {
+            let Some(edge) = caller(&service.app, *who, request.headers()) else {
                 return unauthorized(&service.app.metrics);
             };
-            tracing::Span::current().record("edge", &edge);
+            note_caller(&mut request, edge);
             let _place = if *door == Door::Feed {
                 None
             } else {
@@ -98,13 +115,22 @@ async fn admit(service: &Service, route: Option<&'static Route>, request: Reques
 
 /// The middleware.
 pub(super) async fn guard(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    around(&service.app.metrics, request, |route, request| admit(&service, route, request, next)).await
+}
+
+/// What surrounds every request, of a coordinator or a relay; `admit` lets it in, or not.
+pub(crate) async fn around<F: Future<Output = Response> + Send>(
+    metrics: &Metrics,
+    request: Request,
+    admit: impl FnOnce(Option<&'static Route>, Request) -> F,
+) -> Response {
     let began = Instant::now();
     let route = by_path(request.uri().path());
     let label = route.map_or("other", |route| route.path);
     let id = request_id(request.headers());
     let span =
         tracing::info_span!("request", id, method = %request.method(), route = label, edge = tracing::field::Empty);
-    let mut response = admit(&service, route, request, next).instrument(span.clone()).await;
+    let mut response = admit(route, request).instrument(span.clone()).await;
 
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -113,7 +139,6 @@ pub(super) async fn guard(State(service): State<Arc<Service>>, request: Request,
         headers.insert(REQUEST_ID, value);
     }
     let status = response.status().as_u16();
-    let metrics = &service.app.metrics;
     metrics.requests.get_or_create(&RequestLabels { route: label, status }).inc();
     metrics.request_seconds.get_or_create(&RouteLabel { route: label }).observe(began.elapsed().as_secs_f64());
     let code = response.extensions().get::<Told>().map(|told| told.0.as_str());

@@ -14,12 +14,13 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::body;
-use super::guard::Service;
-use super::reply::{Refusal, json_answer, text_answer};
+use super::guard::{From, Service};
+use super::reply::{Refusal, json_answer, panicked, text_answer};
 use crate::app::App;
 use crate::failure::Failure;
-use crate::feed::Readiness;
 use crate::feed::poll::Reply;
+use crate::feed::{FeedHandle, Readiness};
+use crate::metrics::Metrics;
 use crate::{account, login, metrics};
 
 /// Answers up to this size are sent in one piece; longer ones share the entries' bytes with other polls.
@@ -83,11 +84,15 @@ fn key_set(app: &App, request: &KeysRequest) -> Result<edgekeep_shared::api::Key
 }
 
 pub(super) async fn feed(State(service): Shared, request: Request) -> Response {
+    answer_poll(&service.app.feed, request).await
+}
+
+pub(crate) async fn answer_poll(feed: &FeedHandle, request: Request) -> Response {
     let question = match body::question(request).await {
         Ok(question) => question,
         Err(problem) => return Refusal::from(problem).into_response(),
     };
-    match service.app.feed.poll(&question).await {
+    match feed.poll(&question).await {
         Ok(reply) => feed_answer(reply),
         Err(failure) => Refusal::from(failure).into_response(),
     }
@@ -110,21 +115,33 @@ fn feed_answer(reply: Reply) -> Response {
     response
 }
 
+/// Whose credential came with this.
+pub(crate) async fn follower(request: Request) -> Response {
+    match request.extensions().get::<From>() {
+        Some(From(edge)) => json_answer(&json!({ "edge": edge })),
+        None => panicked(),
+    }
+}
+
 /// This process runs and answers.
-pub(super) async fn health() -> Response {
+pub(crate) async fn health() -> Response {
     json_answer(&json!({ "status": "ok" }))
 }
 
 /// Polls are answered here: what a load balancer asks for.
 pub(super) async fn ready(State(service): Shared) -> Response {
-    let readiness = service.app.feed.readiness();
+    answer_readiness(&service.app.feed)
+}
+
+pub(crate) fn answer_readiness(feed: &FeedHandle) -> Response {
+    let readiness = feed.readiness();
     let (status, word, age_ms) = match readiness {
         Readiness::Ready { age_ms } => (StatusCode::OK, "ready", Some(age_ms)),
         Readiness::TooOld { age_ms } => (StatusCode::SERVICE_UNAVAILABLE, "too_old", Some(age_ms)),
         Readiness::NotLoaded => (StatusCode::SERVICE_UNAVAILABLE, "not_loaded", None),
         Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", None),
     };
-    let body = json!({ "status": word, "age_ms": age_ms, "epoch": service.app.feed.epoch() });
+    let body = json!({ "status": word, "age_ms": age_ms, "epoch": feed.epoch() });
     let mut response = text_answer(status, "application/json", body.to_string());
     if status != StatusCode::OK {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -134,9 +151,12 @@ pub(super) async fn ready(State(service): Shared) -> Response {
 
 /// Counters for Prometheus.
 pub(super) async fn show_metrics(State(service): Shared) -> Response {
-    let metrics = &service.app.metrics;
-    metrics.feed_polls.set(i64::try_from(service.app.feed.held()).unwrap_or(i64::MAX));
-    let age_ms = match service.app.feed.readiness() {
+    answer_metrics(&service.app.metrics, &service.app.feed)
+}
+
+pub(crate) fn answer_metrics(metrics: &Metrics, feed: &FeedHandle) -> Response {
+    metrics.feed_polls.set(i64::try_from(feed.held()).unwrap_or(i64::MAX));
+    let age_ms = match feed.readiness() {
         Readiness::Ready { age_ms } | Readiness::TooOld { age_ms } => i64::try_from(age_ms).unwrap_or(i64::MAX),
         Readiness::NotLoaded | Readiness::Draining => -1,
     };

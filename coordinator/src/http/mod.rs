@@ -11,8 +11,8 @@ pub mod guard;
 pub mod routes;
 pub mod stopped;
 
-mod handlers;
-mod reply;
+pub(crate) mod handlers;
+pub(crate) mod reply;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ use tokio::time::sleep;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
+use crate::config::HttpConfig;
+use crate::feed::FeedHandle;
 use guard::{Service, guard};
 use reply::{Refusal, blank, panicked};
 use routes::{Door, ROUTES};
@@ -68,21 +70,22 @@ fn handler(door: Door) -> MethodRouter<Arc<Service>> {
         Door::EndSession => post(handlers::end_session),
         Door::Keys => post(handlers::keys),
         Door::Feed => post(handlers::feed),
+        Door::Follower => get(handlers::follower),
         Door::Health => get(handlers::health),
         Door::Ready => get(handlers::ready),
         Door::Metrics => get(handlers::show_metrics),
     }
 }
 
-async fn not_found() -> Response {
+pub(crate) async fn not_found() -> Response {
     blank(StatusCode::NOT_FOUND)
 }
 
-async fn wrong_method() -> Response {
+pub(crate) async fn wrong_method() -> Response {
     Refusal::from(Problem::new(Code::MethodNotAllowed, "This path takes another method: see Allow.")).into_response()
 }
 
-fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
+pub(crate) fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     tracing::error!(panic = text, "a request panicked");
@@ -110,15 +113,24 @@ pub fn router(app: Arc<App>) -> Router {
 /// # Errors
 /// When this coordinator must stop: see [`crate::feed::FeedHandle::stopped`].
 pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let http = &app.config.http;
+    serve_router(router(Arc::clone(&app)), &app.config.http, &app.feed, listener, shutdown).await
+}
+
+/// The same for any router whose held polls are those of `feed`.
+pub(crate) async fn serve_router(
+    router: Router,
+    http: &HttpConfig,
+    feed: &FeedHandle,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let drain = Duration::from_millis(http.drain_ms);
     let room = http.max_polls.saturating_add(http.max_in_flight).saturating_add(SPARE_CONNECTIONS);
     let connections = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
-    let router = router(Arc::clone(&app));
     let builder = Arc::new(connection_builder());
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
-    let mut stopped = std::pin::pin!(app.feed.stopped());
+    let mut stopped = std::pin::pin!(feed.stopped());
     let mut result = Ok(());
     loop {
         let accept = async {
@@ -156,7 +168,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: impl Future<O
     }
     drop(listener);
     tracing::info!(drain_ms = http.drain_ms, "no new connections; requests in flight may end");
-    app.feed.drain();
+    feed.drain();
     tokio::select! {
         () = graceful.shutdown() => tracing::info!("all requests have ended"),
         () = sleep(drain) => tracing::warn!("some requests did not end in time"),

@@ -14,10 +14,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The code of a problem, on the response, for metrics.
 #[derive(Clone, Copy)]
-pub(super) struct Told(pub Code);
+pub(crate) struct Told(pub Code);
 
 /// An error answer.
-pub(super) struct Refusal(Problem);
+pub(crate) struct Refusal(Problem);
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
@@ -57,7 +57,7 @@ fn with_body(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Resp
 }
 
 /// An answer in JSON.
-pub(super) fn json_answer<T: Serialize>(answer: &T) -> Response {
+pub(crate) fn json_answer<T: Serialize>(answer: &T) -> Response {
     match serde_json::to_vec(answer) {
         Ok(body) => with_body(StatusCode::OK, JSON, body.into()),
         Err(error) => {
@@ -68,20 +68,28 @@ pub(super) fn json_answer<T: Serialize>(answer: &T) -> Response {
 }
 
 /// An answer of this type and text.
-pub(super) fn text_answer(status: StatusCode, content_type: &'static str, text: String) -> Response {
+pub(crate) fn text_answer(status: StatusCode, content_type: &'static str, text: String) -> Response {
     with_body(status, HeaderValue::from_static(content_type), text.into())
 }
 
 /// A problem that is not one of the protocol's (RFC 9457 section 4.2.1: `about:blank`): it says nothing of a user or
 /// a session, so an edge must not take it for an answer.
-pub(super) fn blank(status: StatusCode) -> Response {
+pub(crate) fn blank(status: StatusCode) -> Response {
+    blank_with(status, json!({}))
+}
+
+/// The same with more members, such as a `detail`.
+pub(crate) fn blank_with(status: StatusCode, more: serde_json::Value) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
-    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
+    let mut body = json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
+    if let (Some(body), serde_json::Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
     with_body(status, PROBLEM, body.to_string().into())
 }
 
 /// Something on this side went wrong in a way that nobody foresaw: nobody can say what happened.
-pub(super) fn panicked() -> Response {
+pub(crate) fn panicked() -> Response {
     let detail = "Something went wrong here. Send the same request with the same idempotency key again.";
     Refusal(Problem::new(Code::Unavailable, detail).retry_after_s(1)).into_response()
 }

@@ -22,6 +22,8 @@ pub enum Door {
     Keys,
     /// A poll of the feed.
     Feed,
+    /// Whose credential it is: a relay asks so for an edge.
+    Follower,
     /// This process runs.
     Health,
     /// It can answer polls.
@@ -33,8 +35,10 @@ pub enum Door {
 /// Who may knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// An edge with a credential that counts.
+    /// An edge with a credential of its own that counts.
     Edge,
+    /// The same, or a relay, or an edge at a relay: a feed credential is enough.
+    Follower,
     /// Whoever reaches the listener: nothing here tells anything about a user.
     Anyone,
 }
@@ -60,8 +64,12 @@ const fn anyone(path: &'static str, door: Door) -> Route {
     Route { method: "GET", path, caller: Caller::Anyone, door }
 }
 
+const fn follower(method: &'static str, path: &'static str, door: Door) -> Route {
+    Route { method, path, caller: Caller::Follower, door }
+}
+
 /// All routes.
-pub const ROUTES: [Route; 12] = [
+pub const ROUTES: [Route; 13] = [
     edge("/v1/login", Door::Login),
     edge("/v1/logout", Door::Logout),
     edge("/v1/logout-everywhere", Door::LogoutEverywhere),
@@ -70,7 +78,8 @@ pub const ROUTES: [Route; 12] = [
     edge("/v1/sessions", Door::Sessions),
     edge("/v1/sessions/end", Door::EndSession),
     edge("/v1/keys", Door::Keys),
-    edge("/v1/feed", Door::Feed),
+    follower("POST", "/v1/feed", Door::Feed),
+    follower("GET", "/v1/feed/follower", Door::Follower),
     anyone("/healthz", Door::Health),
     anyone("/readyz", Door::Ready),
     anyone("/metrics", Door::Metrics),

@@ -69,12 +69,24 @@ async fn nobody_else_gets_in() {
     refused(&[("Authorization", &good[..good.len() - 1])]).await;
     refused(&[("Authorization", &good), ("Authorization", &good)]).await;
     for route in edgekeep::http::routes::ROUTES {
-        if route.caller == edgekeep::http::routes::Caller::Edge {
+        if route.caller != edgekeep::http::routes::Caller::Anyone {
             let response = server.send(route.method, route.path, &[], b"").await;
             assert_eq!(response.status, 401, "{}", route.path);
         }
     }
-    assert!(server.app.metrics.edge_refused.get() >= 14);
+    assert!(server.app.metrics.edge_refused.get() >= 15);
+    // What is derived for relays opens the feed and nothing else.
+    let feed = edgekeep_shared::credential::feed_credential(&server.credential).unwrap();
+    let feed = format!("Bearer {}", *feed);
+    for route in edgekeep::http::routes::ROUTES {
+        let status = server.send(route.method, route.path, &[("Authorization", &feed)], b"").await.status;
+        match route.caller {
+            edgekeep::http::routes::Caller::Edge => assert_eq!(status, 401, "{}", route.path),
+            _ => assert_ne!(status, 401, "{}", route.path),
+        }
+    }
+    let whose = server.send("GET", "/v1/feed/follower", &[("Authorization", &feed)], b"").await;
+    assert_eq!((whose.status, whose.json()), (200, json!({ "edge": "edge-1" })));
 
     // Revoked while it is connected: refused from the reader's next read on.
     let mut connection = database.connection().await;
@@ -83,6 +95,7 @@ async fn nobody_else_gets_in() {
     until("it is refused", || server.app.edges.authenticate(&server.credential).is_none()).await;
     println!("revoked credential refused after {:?}", began.elapsed());
     refused(&[("Authorization", &good), ("Content-Type", "application/json")]).await;
+    assert_eq!(server.send("GET", "/v1/feed/follower", &[("Authorization", &feed)], b"").await.status, 401);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::{Scope, Source, Unseen, scope};
+use super::{Source, Unseen};
 use crate::feed::{PageToken, Question};
 use crate::moment::{Moment, ms_rounded_down};
 use crate::position::Position;
@@ -22,7 +22,7 @@ fn hold_ms(asked_ms: u32, max_staleness_ms: u32) -> u32 {
 }
 
 /// A question on its way to its answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
     /// When it came, on the monotonic clock.
     asked: Duration,
@@ -101,18 +101,14 @@ impl Held {
         if source.too_old(now) {
             return Err(CannotAnswer::TooOld);
         }
-        let scope = scope(question.from.as_ref().map(|_| question.epoch), source.epoch, source.cursors_from_epoch);
-        let (unseen, from) = match (scope, question.from.as_ref()) {
-            (Scope::Ahead, _) => return Err(CannotAnswer::Ahead),
-            (Scope::AfterCursor, Some(from)) => (Unseen::After(from), Some(from)),
-            (Scope::AfterCursorOfEpoch(epoch), Some(from)) => (Unseen::AfterInEpoch(from, epoch), Some(from)),
-            (Scope::All, _) | (_, None) => (Unseen::All, None),
-        };
+        let (unseen, from) = source.unseen(question)?;
         let held = now.monotonic.saturating_sub(self.asked);
         let page = question.page.as_ref().filter(|page| source.continues(page));
-        if page.is_none() && matches!(scope, Scope::AfterCursor) && !news {
+        let cursor = question.from.as_ref().filter(|_| question.epoch == source.epoch);
+        let behind = cursor.is_some_and(|cursor| !source.position.covers(cursor));
+        // A cursor of an older epoch, or one that means nothing here, is replaced at once; but not by a position behind it.
+        if page.is_none() && (behind || (cursor.is_some() && from.is_some())) && !news {
             let hold = hold_ms(question.hold_ms, source.settings.max_staleness_ms);
-            let behind = from.is_some_and(|from| !source.position.covers(from));
             let until_ms = if behind { hold.max(CATCH_UP_MS) } else { hold };
             let until = self.asked + Duration::from_millis(u64::from(until_ms));
             if now.monotonic < until {

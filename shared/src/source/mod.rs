@@ -1,6 +1,6 @@
 //! The feed's source: what a coordinator has read of the feed, and what it answers (design 2.2). Pure: the coordinator
 //! reads, waits and sends; here is which entries an answer holds, how old it is, and how long a question is kept.
-//! (A relay would be the same with a coordinator upstream: that is why it is here and not in the coordinator's crate.)
+//! A relay is the same with a coordinator upstream: see `relay`.
 //!
 //! Guarantees:
 //! - An answer covers `to` completely for a view that covers `from`: entries and position come from one read, and are
@@ -11,9 +11,11 @@
 //! - A chain of pages belongs to one load of one reader; anything else starts over with page one.
 
 mod held;
+mod relay;
 mod store;
 
 pub use held::{CannotAnswer, Due, Held, Look, Wait};
+pub use relay::{Follower, Update};
 pub use store::{Place, Put, Row, Store, Unseen};
 
 use core::time::Duration;
@@ -28,7 +30,7 @@ const FEW_POLLERS: usize = 64;
 const CLOCKS_DISAGREE: Duration = Duration::from_millis(20);
 
 /// The settings that edges need, as they were read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EdgeSettings {
     /// Grows with every change.
     pub version: u64,
@@ -40,6 +42,14 @@ pub struct EdgeSettings {
     pub sessions_per_user: u32,
     /// The shortest new password, in characters.
     pub password_min_chars: u32,
+}
+
+impl EdgeSettings {
+    /// What the feed itself tells of them, which is all that a relay knows: the rest goes to edges with the key set.
+    #[must_use]
+    pub const fn of_feed(version: u64, max_staleness_ms: u32) -> Self {
+        Self { version, site: String::new(), max_staleness_ms, sessions_per_user: 0, password_min_chars: 0 }
+    }
 }
 
 /// What one read found.
@@ -82,7 +92,7 @@ pub struct Published {
 }
 
 /// Everything that was read, published as one.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     /// Names this load; a page token of another one starts over.
     instance: u64,
@@ -98,6 +108,8 @@ pub struct Source {
     settings: EdgeSettings,
     keys_version: u64,
     store: Store,
+    /// A relay's: rows carry the number of an answer instead of a transaction id.
+    log: Option<relay::Log>,
     /// When an entry last moved back in the feed's order, in milliseconds since `started`: older page chains start over.
     moved_back_at_ms: Option<u64>,
     /// When questions that have something to get may be answered (coalescing), on the monotonic clock.
@@ -128,6 +140,7 @@ impl Source {
             settings: read.settings.clone(),
             keys_version: read.keys_version,
             store,
+            log: None,
             moved_back_at_ms: None,
             wave_at: now.monotonic,
             change,
@@ -257,6 +270,21 @@ impl Source {
             max_staleness_ms: self.settings.max_staleness_ms,
             next_page,
         }
+    }
+
+    /// Which entries this question has not seen, and what the answer starts from.
+    fn unseen<'a>(&self, question: &'a Question) -> Result<(Unseen<'a>, Option<&'a Position>), CannotAnswer> {
+        let from = question.from.as_ref();
+        let scope = scope(from.map(|_| question.epoch), self.epoch, self.cursors_from_epoch);
+        let unseen = match (scope, from, &self.log) {
+            (Scope::Ahead, ..) => return Err(CannotAnswer::Ahead),
+            (Scope::All, ..) | (_, None, _) => None,
+            (Scope::AfterCursor, Some(from), None) => Some(Unseen::After(from)),
+            (Scope::AfterCursorOfEpoch(epoch), Some(from), None) => Some(Unseen::AfterInEpoch(from, epoch)),
+            (_, Some(from), Some(log)) => log.number(question.epoch, from).map(Unseen::Since),
+        };
+        // What everything is sent for starts from nothing.
+        Ok(unseen.map_or((Unseen::All, None), |unseen| (unseen, from)))
     }
 
     /// The moment that ages run from, in milliseconds since this load began, rounded down.

@@ -7,6 +7,7 @@
 //! - Pruning goes by database time only.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 
 use crate::feed::Entry;
@@ -15,7 +16,7 @@ use crate::position::Position;
 use crate::revision::Revision;
 
 /// One row as the reader found it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     /// The user.
     pub user_id: UserId,
@@ -23,7 +24,7 @@ pub struct Row {
     pub revision: Revision,
     /// Until when a proof could need this entry, in coordinator time, rounded up.
     pub needed_until_ms: u64,
-    /// The transaction that wrote it.
+    /// The transaction that wrote it; in a relay the number of the last answer that held it.
     pub feed_xid: u64,
 }
 
@@ -59,14 +60,23 @@ pub enum Unseen<'a> {
     After(&'a Position),
     /// The position is of this older epoch: what is not visible in it, or has a revision of a newer epoch.
     AfterInEpoch(&'a Position, u16),
+    /// What came up to this number of a relay's numbered answers.
+    Since(u64),
 }
 
 /// All entries that could still be needed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Store {
     by_user: HashMap<u64, Row>,
     by_place: BTreeSet<Place>,
     by_expiry: BTreeSet<(u64, u64)>,
+}
+
+/// The two orders follow from the rows.
+impl Hash for Store {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.unseen(Unseen::All, None).for_each(|row| row.hash(state));
+    }
 }
 
 impl Store {
@@ -149,6 +159,12 @@ impl Store {
                 let in_progress = position.xip.iter().flat_map(|xid| self.by_place.range((*xid, 0)..=(*xid, u64::MAX)));
                 let from = after.map_or((position.xmax, 0), |after| after.max((position.xmax, 0)));
                 Box::new(in_progress.chain(self.by_place.range(from..)).filter(later).filter_map(row))
+            }
+            Unseen::Since(number) => {
+                let from = (number.saturating_add(1), 0);
+                Box::new(
+                    self.by_place.range(after.map_or(from, |after| after.max(from))..).filter(later).filter_map(row),
+                )
             }
             Unseen::AfterInEpoch(position, epoch) => Box::new(
                 rest().filter_map(row).filter(move |row| !position.sees(row.feed_xid) || row.revision.epoch() > epoch),

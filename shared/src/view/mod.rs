@@ -8,23 +8,20 @@ mod table;
 
 pub use table::{RevisionTable, TableFull};
 
-use crate::feed::{Answer, PageToken, Question};
+use crate::cursor::Cursor;
+use crate::feed::{Answer, Question};
 use crate::ids::{Nonce, UserId};
 use crate::lease::{ClockBounds, EdgeMs, Lease, Sent, true_at};
-use crate::position::Position;
 use crate::revision::Revision;
 
 /// The view of one isolate with its lease.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     table: RevisionTable,
-    epoch: u16,
-    position: Option<Position>,
+    cursor: Cursor,
     pruned_to_ms: u64,
     lease: Lease,
     clock: Option<ClockBounds>,
-    /// The answer of which some pages are here; gone when the view is reset.
-    paging: Option<PageToken>,
     /// The entries did not fit: such an isolate asks for every request.
     overflowed: bool,
 }
@@ -55,14 +52,17 @@ pub enum Why {
     ClockStepped,
     /// The entries do not fit into memory.
     TooManyEntries,
+    /// It ends where a relay has been already: another upstream is further.
+    Behind,
+    /// It is older than the clock that it would be dated with.
+    TooOld,
 }
 
 impl View {
     /// The next question: the rest of an answer that was begun, or what lies past the cursor.
     #[must_use]
     pub fn question(&self, nonce: Nonce, hold_ms: u32) -> Question {
-        let hold_ms = if self.paging.is_some() { 0 } else { hold_ms };
-        Question { nonce, epoch: self.epoch, from: self.position.clone(), page: self.paging.clone(), hold_ms }
+        self.cursor.question(nonce, hold_ms)
     }
 
     /// Stamps a question that leaves now: see [`Lease::sent`].
@@ -81,17 +81,8 @@ impl View {
         if !self.lease.can_measure_since(sent, received_ms) {
             return Applied::Dropped(Why::ClockStepped);
         }
-        if head.epoch < self.epoch {
-            return Applied::Dropped(Why::OldEpoch);
-        }
-        if question.page != self.paging {
-            return Applied::Dropped(Why::OtherPages);
-        }
-        // Pages of one answer come from one reader and state the position of the first; a restarted one has no page.
-        let continues = self.paging.as_ref().is_none_or(|page| page.to == head.to);
-        if !self.covers(question, answer) || !continues {
-            self.paging = None;
-            return Applied::Dropped(Why::Gap);
+        if let Err(why) = self.cursor.admit(question, head) {
+            return Applied::Dropped(why);
         }
         for entry in &answer.entries {
             if self.table.raise(entry.user_id, entry.revision, entry.needed_until_ms).is_err() {
@@ -100,13 +91,10 @@ impl View {
                 return Applied::Dropped(Why::TooManyEntries);
             }
         }
-        if let Some(next) = &head.next_page {
-            self.paging = Some(next.clone());
+        if !self.cursor.advance(head) {
             return Applied::More;
         }
-        self.paging = None;
         self.overflowed = false;
-        self.advance(head.epoch, &head.to);
         self.pruned_to_ms = self.pruned_to_ms.max(head.read_at_ms);
         self.lease.extend(true_at(sent.at_ms, head.held_ms, head.age_ms), head.max_staleness_ms, head.keys_version);
         self.clock =
@@ -114,30 +102,11 @@ impl View {
         Applied::Complete
     }
 
-    /// The answer is complete for this view: it starts from nothing, or from what the view covers.
-    ///
-    /// Positions are compared within one epoch only; across epochs the answer must start exactly at the cursor that
-    /// was asked with and that still is the view's.
-    fn covers(&self, question: &Question, answer: &Answer) -> bool {
-        match (&answer.head.from, &self.position) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(from), Some(at)) if answer.head.epoch == self.epoch => at.covers(from),
-            (Some(from), Some(at)) => from == at && question.epoch == self.epoch,
-        }
-    }
-
-    fn advance(&mut self, epoch: u16, to: &Position) {
-        let moves = epoch > self.epoch || self.position.as_ref().is_none_or(|at| to.covers(at));
-        if moves {
-            self.epoch = epoch;
-            self.position = Some(to.clone());
-        }
-    }
-
     /// Forgets everything: no position, no lease. What is pruned stays pruned.
     pub fn reset(&mut self) {
-        *self = Self { pruned_to_ms: self.pruned_to_ms, epoch: self.epoch, lease: self.lease, ..Self::default() };
+        let mut cursor = core::mem::take(&mut self.cursor);
+        cursor.reset();
+        *self = Self { pruned_to_ms: self.pruned_to_ms, cursor, lease: self.lease, ..Self::default() };
         self.lease.end();
     }
 
@@ -166,19 +135,19 @@ impl View {
     /// The feed epoch of the view; 0 before the first answer.
     #[must_use]
     pub const fn epoch(&self) -> u16 {
-        self.epoch
+        self.cursor.epoch()
     }
 
     /// A complete answer was applied at some time, and all of it fitted.
     #[must_use]
     pub const fn is_loaded(&self) -> bool {
-        self.position.is_some() && !self.overflowed
+        self.cursor.position().is_some() && !self.overflowed
     }
 
     /// Some pages of an answer are here, the rest is still to be asked for.
     #[must_use]
     pub const fn is_paging(&self) -> bool {
-        self.paging.is_some()
+        self.cursor.is_paging()
     }
 
     /// The lease.

@@ -1,7 +1,10 @@
 //! What can be broken on purpose, each in one place of the shell around the real code.
 
+use serde::{Deserialize, Serialize};
+
 /// A broken variant that the checker must refute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sabotage {
     /// A position is "the highest transaction id seen": what was still open below it is forgotten.
     SerialCursor,
@@ -9,6 +12,8 @@ pub enum Sabotage {
     XmaxNotLowered,
     /// The first page of an answer is taken for all of it.
     CursorFromFirstPage,
+    /// A long answer covers what the reader had seen at its last page.
+    CursorFromLastPage,
     /// The last page of an answer that was begun is applied to a view that was reset in between.
     PartialAnswerIntoResetView,
     /// A view that has heard nothing is taken for one in which nothing is revoked.
@@ -17,8 +22,14 @@ pub enum Sabotage {
     LeaseFromReceipt,
     /// The lease is the whole bound: no margin for clocks that run at different rates.
     NoClockMargin,
+    /// A clock that was stepped back is read on.
+    StepBackIgnored,
     /// An answer's age is not stated.
     AgeNotStated,
+    /// A relay counts the age of what it heard from when it heard it.
+    RelayAgeFromReceipt,
+    /// A relay takes the last answer of its upstream for all that there is.
+    RelayTakesTheLastForAll,
     /// The way back counts as held, though the answer had left by then.
     ReturnCountsAsHeld,
     /// The heartbeat runs on another connection than the read: it reaches the new primary, the read the old one.
@@ -35,6 +46,8 @@ pub enum Sabotage {
     NeededUntilOverwritten,
     /// The first raise after a failover is needed for as long as the sessions that the new primary knows.
     LostNotCovered,
+    /// Signing out everywhere revokes the sessions that the new primary knows, not one that the failover lost.
+    LostNotReached,
     /// Revision and roles of a renewal are read before the locks.
     ReadBeforeLock,
     /// Entries are kept for a fixed time after the raise instead of until `needed_until`.
@@ -47,6 +60,10 @@ pub enum Sabotage {
     OutageSignsOut,
     /// The password is hashed first, the attempt counted when it has failed.
     CheckBeforeCount,
+    /// A right password clears earlier failures also where it makes no session.
+    EverySuccessClears,
+    /// The settling transaction does not look whether the password was changed since it was read.
+    PasswordNotRechecked,
     /// A success clears the places of attempts that are under way.
     SuccessClearsOthers,
     /// The lock is checked before the attempt is looked up: a replay of an outcome is answered with "locked".

@@ -7,7 +7,7 @@ use edgekeep_shared::ids::SessionId;
 
 use crate::clock::database_ms;
 use crate::database::{Open, Rows};
-use crate::op::Route;
+use edgekeep_op::Route;
 
 /// A broken guarantee.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,6 +21,14 @@ impl World {
         self.door(edge, Operation::Login { user, key, presented }, user, device);
     }
 
+    pub(crate) fn change_password(&mut self, user: u32, device: u8, edge: u32) {
+        let header = self.users[user as usize].header(device);
+        if self.session_in(&header).is_some() {
+            let key = self.number();
+            self.door(edge, Operation::ChangePassword { user, key }, user, device);
+        }
+    }
+
     pub(crate) fn sign_out(&mut self, user: u32, device: u8, edge: u32) {
         let header = self.users[user as usize].header(device);
         if let Some(session) = self.session_in(&header) {
@@ -38,7 +46,7 @@ impl World {
         let names: Vec<String> = self.users[*user as usize].names(*device).map(cookie::clear_cookie).collect();
         let mut told = vec![];
         match (operation, reply) {
-            (Operation::Login { .. }, Reply::Token(token)) => {
+            (Operation::Login { .. } | Operation::ChangePassword { .. }, Reply::Token(token)) => {
                 told = names;
                 let header = format!("{}x={token}", cookie::COOKIE_PREFIX);
                 // The cookie's name comes from the session in the proof.

@@ -31,6 +31,11 @@ impl Clock {
         self.offset_us -= i64::from(ms) * 1_000;
     }
 
+    /// Steps it forward.
+    pub fn step_forward(&mut self, ms: u32) {
+        self.offset_us += i64::from(ms) * 1_000;
+    }
+
     fn passed_us(&self, now_us: u64) -> u64 {
         (u128::from(now_us) * u128::from(self.rate) / 1_000_000) as u64
     }

@@ -13,6 +13,7 @@ use crate::check::Checking;
 use crate::clock::Clock;
 pub(crate) use crate::job::{Job, Origin};
 use crate::message::{Ask, Operation, Reply};
+use crate::relay::RELAY;
 use crate::world::{Event, World};
 
 /// As in a coordinator's default configuration.
@@ -62,9 +63,9 @@ pub(crate) struct Coordinator {
     /// It does not notice that another server was promoted until then.
     pub(crate) stays_until_us: u64,
     pub(crate) reader: Reader,
-    source: Option<Source>,
+    pub(crate) source: Option<Source>,
     held: BTreeMap<u64, HeldPoll>,
-    told: u64,
+    pub(crate) told: u64,
     pub(crate) checks: BTreeMap<u64, Checking>,
     pub(crate) check_database: usize,
 }
@@ -72,18 +73,57 @@ pub(crate) struct Coordinator {
 /// What goes on at a coordinator, or on its connections.
 #[derive(Debug)]
 pub(crate) enum Later {
-    Connect { session: u32 },
-    BeatAt { session: u32, began: Moment },
-    BeatDone { session: u32, began: Moment, xid: u64 },
-    ReadAt { session: u32, began: Moment },
-    ReadDone { session: u32, began: Moment, read: Box<Read> },
-    Turn { session: u32, number: u64 },
-    Poll { poll: u64 },
-    CheckAt { check: u64 },
-    CheckDone { check: u64, crashes: u32, found: Box<edgekeep_shared::verdict::Found> },
-    Hashed { edge: u32, call: u64, operation: Operation },
-    JobDone { origin: Box<Origin>, done: crate::database::Done },
-    Fail { edge: u32, call: u64 },
+    Connect {
+        session: u32,
+    },
+    BeatAt {
+        session: u32,
+        began: Moment,
+    },
+    BeatDone {
+        session: u32,
+        began: Moment,
+        xid: u64,
+    },
+    ReadAt {
+        session: u32,
+        began: Moment,
+    },
+    ReadDone {
+        session: u32,
+        began: Moment,
+        read: Box<Read>,
+    },
+    Turn {
+        session: u32,
+        number: u64,
+    },
+    Poll {
+        poll: u64,
+    },
+    CheckAt {
+        check: u64,
+    },
+    CheckDone {
+        check: u64,
+        crashes: u32,
+        found: Box<edgekeep_shared::verdict::Found>,
+    },
+    Hashed {
+        edge: u32,
+        call: u64,
+        operation: Operation,
+    },
+    JobDone {
+        origin: Box<Origin>,
+        done: crate::database::Done,
+    },
+    Fail {
+        edge: u32,
+        call: u64,
+    },
+    /// A relay's next question.
+    Follow,
 }
 
 impl Later {
@@ -108,11 +148,36 @@ impl Coordinator {
             check_database: 0,
         }
     }
+
+    pub(crate) fn held_polls(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What was published is in its place; these polls look again.
+    pub(crate) fn published(&mut self, source: Source, published: Published) -> Vec<u64> {
+        let Published { changed, moved_on } = published;
+        let news = core::mem::replace(&mut self.told, source.change()) != source.change();
+        self.source = Some(source);
+        let behind = self.held.values().any(|poll| poll.behind);
+        if !((changed || moved_on) && (news || behind)) {
+            return vec![];
+        }
+        self.held.iter().filter(|(_, poll)| poll.on_change).map(|(number, _)| *number).collect()
+    }
 }
 
 impl World {
+    /// Its place: relays stand behind the coordinators.
+    pub(crate) fn place(&self, number: u8) -> usize {
+        match number.checked_sub(RELAY) {
+            Some(relay) => usize::from(self.setup.coordinators) + usize::from(relay),
+            None => usize::from(number),
+        }
+    }
+
     pub(crate) fn coordinator(&mut self, number: u8) -> &mut Coordinator {
-        &mut self.coordinators[usize::from(number)]
+        let place = self.place(number);
+        &mut self.coordinators[place]
     }
 
     pub(crate) fn later(&mut self, coordinator: u8, in_us: u64, later: Later) {
@@ -126,7 +191,7 @@ impl World {
     }
 
     pub(crate) fn moment(&self, coordinator: u8) -> Moment {
-        self.coordinators[usize::from(coordinator)].clock.moment(self.now_us)
+        self.coordinators[self.place(coordinator)].clock.moment(self.now_us)
     }
 
     pub(crate) fn asked(&mut self, coordinator: u8, edge: u32, call: u64, ask: Ask) {
@@ -186,6 +251,7 @@ impl World {
                 self.poke(coordinator);
                 self.job_done(coordinator, *origin, done);
             }
+            Later::Follow => self.follow(coordinator),
             Later::Fail { edge, call } => self.reply(coordinator, edge, call, Reply::Problem(Code::Unavailable)),
         }
     }
@@ -296,14 +362,9 @@ impl World {
         let durable_xid = if not_lowered { u64::MAX - 1 } else { place.reader.durable_xid };
         let behind = Behind { read_began: began, beat_began, durable_xid };
         let told = place.told;
-        let source = place.source.get_or_insert_with(|| Source::load(fresh, &mut read, behind, told, now));
-        let Published { changed, moved_on } = source.publish(read, behind, place.held.len(), fresh, now);
-        let news = core::mem::replace(&mut place.told, source.change()) != source.change();
-        let behind = place.held.values().any(|poll| poll.behind);
-        let mut look = vec![];
-        if (changed || moved_on) && (news || behind) {
-            look.extend(place.held.iter().filter(|(_, poll)| poll.on_change).map(|(number, _)| *number));
-        }
+        let mut source = place.source.take().unwrap_or_else(|| Source::load(fresh, &mut read, behind, told, now));
+        let published = source.publish(read, behind, place.held.len(), fresh, now);
+        let look = place.published(source, published);
         let waiting = !place.held.is_empty();
         let reader = &place.reader;
         let until_us =
@@ -354,11 +415,12 @@ impl World {
         self.look(coordinator, poll);
     }
 
-    fn look(&mut self, coordinator: u8, poll: u64) {
+    pub(crate) fn look(&mut self, coordinator: u8, poll: u64) {
         let now = self.moment(coordinator);
         let (limit, age_hidden, last_page) =
             (self.setup.page_entries, self.broken(Sabotage::AgeNotStated), self.broken(Sabotage::CursorFromLastPage));
-        let place = &mut self.coordinators[usize::from(coordinator)];
+        let index = self.place(coordinator);
+        let place = &mut self.coordinators[index];
         let Some(waiting) = place.held.get_mut(&poll) else { return };
         let (edge, call) = (waiting.edge, waiting.call);
         let source = place.source.as_ref();
@@ -403,6 +465,9 @@ impl World {
         place.reader = Reader { session: place.reader.session, database: place.reader.database, ..Reader::default() };
         for (edge, call) in cut {
             self.reply(coordinator, edge, call, Reply::Lost);
+        }
+        if coordinator >= RELAY {
+            return self.restart_relay(coordinator);
         }
         self.reconnect(coordinator, 200_000);
     }

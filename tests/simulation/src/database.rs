@@ -50,6 +50,8 @@ pub struct Rows {
 pub enum Change {
     /// Settles a login that has this idempotency key.
     Login { key: u64, presented: Vec<SessionId> },
+    /// Settles a password change that has this idempotency key: all sessions end, and there is a new one.
+    Password { key: u64 },
     /// Ends this session.
     Logout { session: SessionId },
     /// Ends all sessions.
@@ -196,7 +198,7 @@ impl Database {
             self.end(open, ids, reason, Reach::Named, &moment);
         };
         match change {
-            Change::Login { key, presented } => {
+            Change::Login { key, .. } | Change::Password { key } => {
                 if let Some(made) = self.attempts.get(key) {
                     // A replay of a success signs like a renewal; of a session that is over it says so.
                     open.done = match open.rows.sessions.iter().find(|session| session.id == *made) {
@@ -206,7 +208,12 @@ impl Database {
                 } else if open.rows.disabled {
                     open.done = Done::Refused;
                 } else {
-                    end(&mut open, presented, Reason::SignedOut);
+                    if let Change::Login { presented, .. } = change {
+                        end(&mut open, presented, Reason::SignedOut);
+                    } else {
+                        let all: Vec<SessionId> = open.rows.sessions.iter().map(|session| session.id).collect();
+                        self.end(&mut open, &all, Reason::PasswordChanged, Reach::Every, &moment);
+                    }
                     let uses: Vec<SlotUse> = open
                         .rows
                         .sessions

@@ -5,18 +5,19 @@
 use std::collections::BTreeMap;
 
 use edgekeep_shared::feed::{Answer, Entry, Question};
-use edgekeep_shared::follow::{self, CatchUp, Chain, REFRESH_MS, Running, Turn};
+use edgekeep_shared::follow::{self, CatchUp, Chain, MIN_SUBREQUESTS, REFRESH_MS, Running, Turn};
 use edgekeep_shared::ids::{Nonce, SiteId};
 use edgekeep_shared::inquiry::{Ended, Memory};
 use edgekeep_shared::keyring::KeyRing;
 use edgekeep_shared::lease::{EdgeMs, Sent};
-use edgekeep_shared::retry::{Breaker, Bucket, Effort, Next, Preferred, Retry, back_off_ms};
+use edgekeep_shared::retry::{Breaker, Bucket, Effort, Next, Preferred, Relays, Retry, back_off_ms};
 use edgekeep_shared::view::{View, Why};
 
 use crate::Sabotage;
 use crate::client_door::Operating;
 use crate::clock::Clock;
 use crate::message::{Ask, Operation, Reply};
+use crate::relay::RELAY;
 use crate::request::Request;
 use crate::world::{Event, World};
 
@@ -39,6 +40,7 @@ pub(crate) struct Edge {
     pub(crate) breaker: Breaker,
     unknown_keys: Bucket,
     preferred: Preferred,
+    relays: Relays,
     running: Running,
     last_use_ms: EdgeMs,
     pruned_ms: EdgeMs,
@@ -102,6 +104,7 @@ impl Edge {
             breaker: Breaker::default(),
             unknown_keys: Bucket::default(),
             preferred: Preferred::default(),
+            relays: Relays::default(),
             running: Running::default(),
             last_use_ms: 0,
             pruned_ms: 0,
@@ -161,6 +164,28 @@ impl World {
         self.edges[edge as usize].preferred.failed(index, count);
     }
 
+    /// Whom to ask for the feed.
+    fn feeder(&mut self, edge: u32) -> usize {
+        let relays = usize::from(self.setup.relays);
+        if relays > 0 {
+            let (now_ms, random) = (self.edge_ms(edge), self.rng.u8(..));
+            if let Some(index) = self.edges[edge as usize].relays.index(relays, now_ms, || random) {
+                return usize::from(RELAY) + index;
+            }
+        }
+        self.preferred(edge)
+    }
+
+    fn feeder_failed(&mut self, edge: u32, index: usize) {
+        match index.checked_sub(RELAY.into()) {
+            Some(relay) => {
+                let (now_ms, random, count) = (self.edge_ms(edge), self.rng.u32(..), usize::from(self.setup.relays));
+                self.edges[edge as usize].relays.failed(relay, count, now_ms, random);
+            }
+            None => self.failed(edge, index),
+        }
+    }
+
     /// Sends a question and waits for so long.
     fn call(&mut self, edge: u32, index: usize, ask: Ask, task: Task, timeout_ms: u32) {
         let call = self.number();
@@ -188,14 +213,19 @@ impl World {
         let id = self.number() as u32;
         let isolate = &mut self.edges[edge as usize];
         isolate.last_use_ms = now_ms;
-        if let Some(chain) = isolate.running.start(now_ms, || id) {
+        if let Some(chain) = isolate.running.start(now_ms, MIN_SUBREQUESTS, || id) {
             self.turn(edge, chain);
         }
     }
 
+    /// The smallest bound above 0 of any route.
+    fn smallest_route_ms(&self) -> Option<u32> {
+        self.setup.short_route.then_some(self.setup.bound_ms / 2)
+    }
+
     fn turn(&mut self, edge: u32, mut chain: Chain) {
         let (now_ms, random) = (self.edge_ms(edge), self.rng.u32(..));
-        let smallest_ms = self.setup.short_route.then_some(self.setup.bound_ms / 2);
+        let smallest_ms = self.smallest_route_ms();
         let Edge { running, view, last_use_ms, .. } = &mut self.edges[edge as usize];
         match chain.turn(running, view, now_ms, *last_use_ms, smallest_ms, random) {
             Some(hold_ms) => {
@@ -208,7 +238,7 @@ impl World {
     fn ask_feed(&mut self, edge: u32, hold_ms: u32, drive: Drive) {
         let now_ms = self.edge_ms(edge);
         let nonce = self.nonce();
-        let index = self.preferred(edge);
+        let index = self.feeder(edge);
         let isolate = &mut self.edges[edge as usize];
         isolate.view.observe_clock(now_ms);
         let (mut question, sent) = (isolate.view.question(nonce, hold_ms), isolate.view.sent(now_ms));
@@ -235,7 +265,7 @@ impl World {
             _ => None,
         };
         let Some(mut answer) = answer else {
-            self.failed(edge, index);
+            self.feeder_failed(edge, index);
             return Turn::Failed;
         };
         let now_ms = self.edge_ms(edge);
@@ -271,7 +301,9 @@ impl World {
             }
         }
         if elsewhere {
-            self.failed(edge, index);
+            self.feeder_failed(edge, index);
+        } else if index >= usize::from(RELAY) {
+            self.edges[edge as usize].relays.answered();
         }
         self.log.note(self.now_us, &("fed", edge, answer.entries.len(), format!("{applied:?}"), answer.head.age_ms));
         if !matches!(applied, edgekeep_shared::view::Applied::Dropped(Why::OldEpoch | Why::OtherPages)) {
@@ -284,13 +316,16 @@ impl World {
         match drive {
             Drive::Chain { mut chain, mut pages, hold_ms } => match pages.after(turn) {
                 None => self.ask_feed(edge, hold_ms, Drive::Chain { chain, pages, hold_ms }),
-                Some(complete) => match chain.after(complete) {
-                    Some(failures) => {
-                        let pause_ms = back_off_ms(failures, self.rng.u8(..));
-                        self.sleep(edge, pause_ms, Then::Turn(chain));
+                Some(complete) => {
+                    let now_ms = self.edge_ms(edge);
+                    let random = if complete { 0 } else { self.rng.u8(..) };
+                    let smallest_ms = self.smallest_route_ms();
+                    let Edge { running, view, .. } = &mut self.edges[edge as usize];
+                    match chain.pause_ms(running, view, complete, now_ms, smallest_ms, random) {
+                        0 => self.turn(edge, chain),
+                        pause_ms => self.sleep(edge, pause_ms, Then::Turn(chain)),
                     }
-                    None => self.turn(edge, chain),
-                },
+                }
             },
             Drive::Refresh { flight, mut pages, left } => match pages.after(turn) {
                 None => self.ask_feed(edge, 0, Drive::Refresh { flight, pages, left }),
@@ -317,7 +352,8 @@ impl World {
         self.edges[edge as usize].refresh_flight = Some(flight);
         if new {
             self.stats.refreshes += 1;
-            let left = self.setup.coordinators - 1;
+            // As the real one: each coordinator once, after one relay.
+            let left = self.setup.coordinators - 1 + self.setup.relays.min(1);
             self.ask_feed(edge, 0, Drive::Refresh { flight: flight.id, pages: CatchUp::default(), left });
         }
     }

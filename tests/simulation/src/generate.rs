@@ -1,6 +1,9 @@
 //! Plans from seeds.
 
-use crate::op::{Op, Plan, Route, Setup, Timed};
+use edgekeep_op::{Op, Route};
+
+use crate::op::{Plan, Setup, Timed};
+use crate::relay::{AS_EDGE, RELAY};
 
 /// A small world in which much goes wrong.
 #[must_use]
@@ -14,6 +17,7 @@ pub fn small(seed: u64) -> Plan {
         seed,
         edges,
         coordinators,
+        relays: 0,
         users,
         bound_ms: pick(&mut rng, &[1_000, 2_000, 5_000]),
         proof_life_ms: u64::from(pick(&mut rng, &[3_000, 6_000, 20_000])),
@@ -44,8 +48,10 @@ pub fn small(seed: u64) -> Plan {
         } else if dice < faults + changes {
             match rng.u8(0..20) {
                 0..=8 => Op::Login { user, device, edge },
-                9..=12 => Op::Logout { user, device, edge },
-                13..=14 => Op::LogoutEverywhere { user, edge },
+                9..=11 => Op::Logout { user, device, edge },
+                12 => Op::Guess { user, edge },
+                13 => Op::LogoutEverywhere { user, edge },
+                14 => Op::ChangePassword { user, device, edge },
                 15 => Op::Disable { user, disabled: true },
                 16..=17 => Op::Disable { user, disabled: false },
                 _ => Op::Role { user, admin: rng.bool() },
@@ -58,7 +64,41 @@ pub fn small(seed: u64) -> Plan {
         ops.push(Timed { at_ms, op });
     }
     ops.sort_by_key(|timed| timed.at_ms);
-    Plan { story: String::new(), sabotage: None, setup, ops }
+    let mut plan = Plan { story: String::new(), sabotage: None, setup, ops };
+    put_relay_between(&mut plan);
+    plan
+}
+
+/// Every third world has a relay, which takes half of the faults of links and coordinators. It has dice of its own, so that
+/// the other worlds are as they were before there were relays.
+fn put_relay_between(plan: &mut Plan) {
+    let mut rng = fastrand::Rng::with_seed(plan.setup.seed ^ 0x0072_656c_6179);
+    if rng.u8(0..3) != 0 {
+        return;
+    }
+    plan.setup.relays = 1;
+    for timed in &mut plan.ops {
+        let upstream = rng.bool();
+        if rng.bool() {
+            continue;
+        }
+        match &mut timed.op {
+            Op::DropRequest { edge, coordinator }
+            | Op::DropResponse { edge, coordinator }
+            | Op::DelayRequest { edge, coordinator, .. }
+            | Op::DelayResponse { edge, coordinator, .. }
+            | Op::Duplicate { edge, coordinator, .. }
+            | Op::Cut { edge, coordinator, .. } => {
+                if upstream {
+                    *edge = AS_EDGE;
+                } else {
+                    *coordinator = RELAY;
+                }
+            }
+            Op::Restart { coordinator } | Op::Pause { coordinator, .. } => *coordinator = RELAY,
+            _ => {}
+        }
+    }
 }
 
 /// Faults that only matter together, and that chance alone would seldom bring together.
@@ -132,7 +172,8 @@ fn fault(rng: &mut fastrand::Rng, edge: u32, coordinator: u8, setup: &Setup) -> 
         16..=17 => Op::Evict { edge },
         18..=19 => Op::ResetView { edge },
         20 => Op::StepBack { edge, ms },
-        21..=22 => Op::Restart { coordinator },
+        21 => Op::StepForward { edge, ms },
+        22 => Op::Restart { coordinator },
         23..=24 => Op::Pause { coordinator, ms },
         25..=28 => Op::HoldCommit { ms: ms / 2 },
         29 => Op::Abort,

@@ -43,6 +43,10 @@ impl World {
             Operation::Login { user, key, presented } => (user, Change::Login { key, presented }),
             Operation::Logout { user, session } => (user, Change::Logout { session }),
             Operation::LogoutEverywhere { user } => (user, Change::LogoutEverywhere),
+            Operation::ChangePassword { user, key } => (user, Change::Password { key }),
+            Operation::Guess => {
+                return self.reply(coordinator, edge, call, Reply::Problem(Code::InvalidCredentials));
+            }
         };
         self.job_of(coordinator, edge, call, user, change, None);
     }

@@ -25,6 +25,7 @@ mod job;
 mod log;
 mod message;
 mod op;
+pub mod relay;
 mod report;
 mod request;
 mod sabotage;
@@ -33,8 +34,9 @@ mod shrink;
 mod world;
 
 pub use checker::Violation;
+pub use edgekeep_op::{Op, Route};
 pub use log::Log;
-pub use op::{Op, Plan, Route, Setup, Timed};
+pub use op::{Plan, Setup, Timed};
 pub use report::Stats;
 pub use sabotage::Sabotage;
 pub use shrink::shrink;

@@ -26,6 +26,10 @@ pub(crate) enum Operation {
     Logout { user: u32, session: SessionId },
     /// Signs out everywhere.
     LogoutEverywhere { user: u32 },
+    /// Changes the password, with this idempotency key.
+    ChangePassword { user: u32, key: u64 },
+    /// Tries a wrong password.
+    Guess,
 }
 
 /// An answer.

@@ -1,5 +1,6 @@
 //! Requests at an edge: `shared::inquiry` says what to do, this does it, and tells the checker what came of it.
 
+use edgekeep_op::Route;
 use edgekeep_shared::api::CheckAnswer;
 use edgekeep_shared::follow::REFRESH_MS;
 use edgekeep_shared::gate::{Denial, How};
@@ -14,7 +15,6 @@ use crate::Sabotage;
 use crate::checker::Seen;
 use crate::edge::{Task, Then};
 use crate::message::Ask;
-use crate::op::Route;
 use crate::world::{Event, World};
 
 /// A request on its way.
@@ -43,6 +43,7 @@ fn policy(route: Route, bound_ms: u32) -> RoutePolicy {
         Route::Session => RoutePolicy::SESSION,
         Route::Short => RoutePolicy { max_staleness_ms: Some(bound_ms / 2), ..RoutePolicy::SESSION },
         Route::Strict => RoutePolicy { max_staleness_ms: Some(0), ..RoutePolicy::SESSION },
+        Route::Recent => RoutePolicy { max_auth_age_s: Some(bound_ms / 1_000), ..RoutePolicy::SESSION },
         Route::Admin => RoutePolicy { access: Access::Roles(vec!["admin".into()]), ..RoutePolicy::SESSION },
     }
 }

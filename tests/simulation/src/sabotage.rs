@@ -30,11 +30,15 @@ pub enum Sabotage {
     ExpiredWithoutLock,
     /// "Nobody can know" is answered as "signed out".
     OutageSignsOut,
+    /// A relay states its answers as old as they were when they reached it.
+    RelayAgeNotAdded,
+    /// A relay publishes the first page of several as if it were all.
+    RelayPublishesHalf,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::LeaseFromReceipt,
         Self::PartialAnswerIntoResetView,
         Self::CursorFromLastPage,
@@ -47,5 +51,7 @@ impl Sabotage {
         Self::UpsertOnRenewal,
         Self::ExpiredWithoutLock,
         Self::OutageSignsOut,
+        Self::RelayAgeNotAdded,
+        Self::RelayPublishesHalf,
     ];
 }

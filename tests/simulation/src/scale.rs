@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use edgekeep_op::{Op, Route};
+
 use crate::checker::Violation;
-use crate::op::{Op, Route, Setup, Timed};
+use crate::op::{Setup, Timed};
 use crate::report::Stats;
 use crate::{Log, World};
 
@@ -115,6 +117,7 @@ pub fn play(load: &Load) -> Report {
         seed: load.seed,
         edges: load.edges,
         coordinators: load.coordinators,
+        relays: 0,
         users: load.users,
         bound_ms: 5_000,
         proof_life_ms: 300_000,

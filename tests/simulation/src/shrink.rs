@@ -3,6 +3,7 @@
 //! Without an op every later latency is another one, so a smaller list may need another seed for its latencies: a few
 //! are tried.
 
+use crate::relay::AS_EDGE;
 use crate::{Plan, Violation, run};
 
 /// Seeds that are tried for one list of ops.
@@ -69,7 +70,11 @@ fn smaller_world(mut best: Plan, guarantee: &str) -> Plan {
     for smaller in [
         (|plan: &mut Plan| plan.setup.coordinators = 1) as fn(&mut Plan),
         |plan| plan.setup.coordinators = 2,
-        |plan| plan.setup.edges = plan.ops.iter().filter_map(|timed| timed.op.edge()).max().map_or(1, |edge| edge + 1),
+        |plan| plan.setup.relays = 0,
+        |plan| {
+            let edges = plan.ops.iter().filter_map(|timed| timed.op.edge()).filter(|edge| *edge < AS_EDGE);
+            plan.setup.edges = edges.max().map_or(1, |edge| edge + 1);
+        },
         |plan| plan.setup.users = plan.ops.iter().filter_map(|timed| timed.op.user()).max().map_or(1, |user| user + 1),
         |plan| plan.setup.short_route = false,
         |plan| {
@@ -79,7 +84,7 @@ fn smaller_world(mut best: Plan, guarantee: &str) -> Plan {
     ] {
         let mut candidate = best.clone();
         smaller(&mut candidate);
-        let possible = candidate.ops.iter().all(|timed| timed.op.fits(&candidate.setup));
+        let possible = candidate.ops.iter().all(|timed| candidate.setup.has(&timed.op));
         if possible && candidate != best {
             best = failing(candidate, guarantee, RESEEDS).unwrap_or(best);
         }

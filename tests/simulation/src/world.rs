@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use edgekeep_op::Op;
 use edgekeep_shared::ids::{KeyId, SessionId, SiteId};
 use edgekeep_shared::keyring::{KeyRing, RingKey, Secret};
 use edgekeep_shared::renewal::Lifetimes;
@@ -14,8 +15,9 @@ use crate::coordinator::{Coordinator, Job, Later};
 use crate::database::{Change, Database};
 use crate::edge::{Edge, Then};
 use crate::log::Log;
-use crate::message::{Ask, Reply};
-use crate::op::{Op, Setup, Timed};
+use crate::message::{Ask, Operation, Reply};
+use crate::op::{Setup, Timed};
+use crate::relay::{AS_EDGE, Following, RELAY};
 use crate::report::Stats;
 use crate::{Sabotage, clock};
 
@@ -124,6 +126,7 @@ pub struct World {
     /// Grows with every crash of the present primary.
     pub(crate) crashes: u32,
     pub(crate) coordinators: Vec<Coordinator>,
+    pub(crate) relays: Vec<Following>,
     pub(crate) edges: Vec<Edge>,
     pub(crate) users: Vec<User>,
     links: BTreeMap<(u32, u8), Link>,
@@ -143,8 +146,10 @@ impl World {
     #[must_use]
     pub fn new(setup: &Setup, sabotage: Option<Sabotage>, log: Log) -> Self {
         let mut rng = fastrand::Rng::with_seed(setup.seed ^ 0x0065_6467_656b_6565);
-        let coordinators = (0..setup.coordinators).map(|_| Coordinator::new(&mut rng)).collect();
+        let coordinators: Vec<_> = (0..setup.coordinators).map(|_| Coordinator::new(&mut rng)).collect();
         let edges = (0..setup.edges).map(|_| Edge::new(&mut rng)).collect();
+        let relays = (0..setup.relays).map(|_| Coordinator::new(&mut rng));
+        let coordinators = coordinators.into_iter().chain(relays).collect();
         let mut world = Self {
             setup: setup.clone(),
             sabotage,
@@ -157,6 +162,7 @@ impl World {
             databases: vec![Database::new(setup.users)],
             crashes: 0,
             coordinators,
+            relays: (0..setup.relays).map(|_| Following::default()).collect(),
             edges,
             users: (0..setup.users).map(|_| User::default()).collect(),
             links: BTreeMap::new(),
@@ -173,6 +179,9 @@ impl World {
         for coordinator in 0..setup.coordinators {
             world.later(coordinator, 0, Later::Connect { session: 1 });
             world.coordinators[usize::from(coordinator)].reader.session = 1;
+        }
+        for relay in 0..setup.relays {
+            world.later(RELAY + relay, 0, Later::Follow);
         }
         world
     }
@@ -205,6 +214,20 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
+            Event::Answer { edge, call, reply } if edge >= AS_EDGE => {
+                let relay = RELAY + (edge - AS_EDGE) as u8;
+                match self.paused(relay) {
+                    Some(us) => self.at(us, Event::Answer { edge, call, reply }),
+                    None => self.relay_answered(relay, call, &reply),
+                }
+            }
+            Event::Timeout { edge, call } if edge >= AS_EDGE => {
+                let relay = RELAY + (edge - AS_EDGE) as u8;
+                match self.paused(relay) {
+                    Some(us) => self.at(us, Event::Timeout { edge, call }),
+                    None => self.relay_answered(relay, call, &Reply::Lost),
+                }
+            }
             Event::Answer { edge, call, reply } => self.at_answer(edge, call, *reply),
             Event::Timeout { edge, call } => self.at_answer(edge, call, Reply::Lost),
             Event::Resume { edge, life, then } => {
@@ -218,7 +241,7 @@ impl World {
             },
             Event::Coordinator { coordinator, life, later } => match self.paused(coordinator) {
                 Some(us) if later.waits() => self.at(us, Event::Coordinator { coordinator, life, later }),
-                _ if self.coordinators[usize::from(coordinator)].life == life => self.go_on(coordinator, *later),
+                _ if self.coordinators[self.place(coordinator)].life == life => self.go_on(coordinator, *later),
                 _ => {}
             },
             Event::Arrive(ticket) => self.arrive(ticket),
@@ -230,7 +253,7 @@ impl World {
 
     /// How long this coordinator stands still yet.
     fn paused(&self, coordinator: u8) -> Option<u64> {
-        let until_us = self.coordinators[usize::from(coordinator)].paused_until_us;
+        let until_us = self.coordinators[self.place(coordinator)].paused_until_us;
         (until_us > self.now_us).then(|| until_us - self.now_us)
     }
 
@@ -327,6 +350,8 @@ impl World {
             Op::Login { user, device, edge } => self.sign_in(user, device, edge),
             Op::Logout { user, device, edge } => self.sign_out(user, device, edge),
             Op::LogoutEverywhere { user, edge } => self.sign_out_everywhere(user, edge),
+            Op::ChangePassword { user, device, edge } => self.change_password(user, device, edge),
+            Op::Guess { user, edge } => self.door(edge, Operation::Guess, user, 0),
             Op::Disable { user, disabled } => self.administer(user, Change::Disable(disabled)),
             Op::Role { user, admin } => self.administer(user, Change::Role(admin)),
             Op::Request { user, device, edge, route } => {
@@ -361,9 +386,10 @@ impl World {
                     isolate.view.observe_clock(now_ms);
                 }
             }
+            Op::StepForward { edge, ms } => self.edges[edge as usize].clock.step_forward(ms),
             Op::Restart { coordinator } => self.restart(coordinator),
             Op::Pause { coordinator, ms } => {
-                self.coordinators[usize::from(coordinator)].paused_until_us = self.now_us + us(ms);
+                self.coordinator(coordinator).paused_until_us = self.now_us + us(ms);
             }
             Op::HoldCommit { ms } => self.hold_commit_us = Some(us(ms)),
             Op::Abort => self.abort_next = true,

@@ -14,6 +14,7 @@ mod lost_answers;
 mod open_transactions;
 mod origin;
 mod panics;
+mod relays;
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,13 @@
 //!
 //! Times are microseconds since the run began, on one monotone clock of one process. Users, sessions and idempotency
 //! keys are numbers; [`History::sessions`] says which session has which number.
+//!
+//! A history is written as it happens, one [`Line`] of JSON after the other, and read when it is over
+//! ([`History::read`]): so a run's memory does not grow with its length.
 
+use std::io::{BufRead, Write};
+
+pub use edgekeep_shared::problem::Reason;
 use serde::{Deserialize, Serialize};
 
 /// Microseconds since the run began.
@@ -128,29 +134,6 @@ impl Action {
     }
 }
 
-/// Why a session is not there, as the answer said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the names of `edgekeep_shared::problem::Reason`")]
-pub enum Reason {
-    None,
-    Invalid,
-    Expired,
-    SignedOut,
-    SignedInElsewhere,
-    PasswordChanged,
-    Disabled,
-    Revoked,
-}
-
-impl Reason {
-    /// By its name in answers and in the database.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        serde_json::from_value(name.into()).ok()
-    }
-}
-
 /// A refusal that decides something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
@@ -243,6 +226,23 @@ pub struct Isolated {
     pub until_us: Us,
 }
 
+/// A stretch of time whose commits a promotion has lost, or may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// What was committed before this is on the new primary.
+    pub from_us: Us,
+    /// What is sent from now on is committed on the new primary, if at all.
+    pub until_us: Us,
+}
+
+impl Lost {
+    /// The operation, or its answer, was under way then.
+    #[must_use]
+    pub const fn meets(&self, op: &Operation) -> bool {
+        op.sent_us <= self.until_us && op.returned_us >= self.from_us
+    }
+}
+
 /// The deployment's numbers, as far as a checker needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
@@ -271,13 +271,73 @@ pub struct History {
     pub calm: Vec<Calm>,
     /// When edges were isolated.
     pub isolated: Vec<Isolated>,
+    /// What a promotion has lost.
+    pub lost: Option<Lost>,
     /// The ids of sessions by their numbers, as they stand in answers.
     pub sessions: Vec<String>,
     /// In any order.
     pub operations: Vec<Operation>,
 }
 
+/// A piece of a history, as it is written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// The first line.
+    Rules(Rules),
+    /// The next session's id.
+    Session(String),
+    /// Operations have their ids in order.
+    Operation(Operation),
+    /// See [`History::calm`].
+    Calm(Calm),
+    /// See [`History::isolated`].
+    Isolated(Isolated),
+    /// See [`History::lost`].
+    Lost(Lost),
+}
+
+impl Line {
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
+        serde_json::to_writer(&mut *to, self)?;
+        to.write_all(b"\n")
+    }
+}
+
 impl History {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        let (calm, isolated, sessions, operations) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { rules, calm, isolated, lost: None, sessions, operations }
+    }
+
+    /// Reads what was written down.
+    ///
+    /// # Errors
+    /// If it cannot be read, or a line says nothing.
+    pub fn read(from: impl BufRead) -> anyhow::Result<Self> {
+        let mut lines = from.lines();
+        let first = lines.next().ok_or_else(|| anyhow::anyhow!("an empty history"))??;
+        let Line::Rules(rules) = serde_json::from_str(&first)? else { anyhow::bail!("no history: {first}") };
+        let mut history = Self::new(rules);
+        for line in lines {
+            match serde_json::from_str(&line?)? {
+                Line::Rules(_) => anyhow::bail!("two histories in one"),
+                Line::Session(id) => history.sessions.push(id),
+                Line::Operation(operation) => history.operations.push(operation),
+                Line::Calm(calm) => history.calm.push(calm),
+                Line::Isolated(isolated) => history.isolated.push(isolated),
+                Line::Lost(lost) => history.lost = Some(lost),
+            }
+        }
+        Ok(history)
+    }
+
     /// The whole of the operation lies in one calm.
     #[must_use]
     pub fn is_calm(&self, op: &Operation) -> bool {

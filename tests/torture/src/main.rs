@@ -1,10 +1,13 @@
 //! `cargo xtask torture` starts this with what it has built.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use edgekeep_torture::checker::{self, audit};
+use edgekeep_torture::checker;
+use edgekeep_torture::history::History;
 use edgekeep_torture::run::{self, Failover, Plan};
 
 /// Real parts under faults, and a checker of what clients saw.
@@ -28,7 +31,7 @@ struct Options {
     /// The bound.
     #[arg(long, default_value_t = 2_000, value_name = "MS")]
     max_staleness_ms: u32,
-    /// Keep a synchronous standby and promote it half-way.
+    /// Keep a standby and promote it half-way.
     #[arg(long, value_enum)]
     failover: Option<Failover>,
     /// The rule that a sabotaged build breaks.
@@ -72,13 +75,13 @@ fn torture(options: &Options) -> anyhow::Result<usize> {
 
 fn check_again(sabotage: Option<&str>) -> anyhow::Result<usize> {
     let folder = run::folder(sabotage);
-    let history = serde_json::from_slice(&std::fs::read(folder.join("history.json"))?)?;
+    let history = History::read(BufReader::new(File::open(folder.join(run::HISTORY))?))?;
     let database = serde_json::from_slice(&std::fs::read(folder.join("database.json"))?)?;
-    let mut violations = checker::check(&history);
-    violations.extend(audit::check(&history, &database));
-    for violation in &violations {
+    let verdict = checker::judge(&history, Some(&database));
+    for violation in &verdict.violations {
         println!("{}", violation.explained(&history));
     }
-    println!("{} operations, {} violations", history.operations.len(), violations.len());
-    Ok(violations.len())
+    let (operations, violations) = (history.operations.len(), verdict.violations.len());
+    println!("{operations} operations, {violations} violations, {} by a loss", verdict.by_loss.len());
+    Ok(violations)
 }

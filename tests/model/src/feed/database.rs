@@ -1,12 +1,17 @@
 //! Postgres as far as it matters: row locks, transaction ids, snapshots, a crash, a failover.
 
+use edgekeep_shared::ids::UserId;
 use edgekeep_shared::position::Position;
 use edgekeep_shared::renewal::SessionTimes;
 use edgekeep_shared::revision::Revision;
 use edgekeep_shared::revocation::{FeedRow, Reach};
-use edgekeep_shared::takeover::{Placement, SlotUse, Takeover, place};
+use edgekeep_shared::source::Row;
+use edgekeep_shared::takeover::{Placement, SlotUse, place};
+use edgekeep_shared::token::Claims;
+use edgekeep_shared::verdict::{Found, FoundSession, FoundUser};
 
-use super::Feed;
+use super::world::NOISE_NEEDED_UNTIL_MS;
+use super::{Feed, Paged, TICK_MS};
 use crate::Sabotage;
 
 /// A session's row.
@@ -67,6 +72,15 @@ pub struct Rows {
     pub admin: bool,
 }
 
+impl Rows {
+    /// A renewal raises the times of its session.
+    pub(super) fn raise_times(&mut self, id: u8, times: SessionTimes) {
+        for session in self.sessions.iter_mut().filter(|session| session.id == id) {
+            *session = session.with(times);
+        }
+    }
+}
+
 /// What a transaction does to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
@@ -74,6 +88,8 @@ pub enum Change {
     Login,
     /// The newest session ends.
     Logout,
+    /// All sessions end, also one that nobody knows of.
+    LogoutEverywhere,
     /// The user loses the role.
     Demote,
 }
@@ -87,6 +103,8 @@ pub struct Open {
     pub rows: Rows,
     /// The session of which a proof is signed after the commit, and until when it may reach.
     pub proof: Option<(u8, u64)>,
+    /// No session of before is left, known or not.
+    pub everywhere: bool,
 }
 
 /// A primary.
@@ -102,8 +120,10 @@ pub struct Database {
     pub rows: Rows,
     /// Not committed yet.
     pub open: Option<Open>,
-    /// What an asynchronous standby has: the rows before the last commit.
-    pub standby: Option<Rows>,
+    /// What an asynchronous standby has: the rows before the last commit, and the highest id that it knows.
+    pub standby: Option<(Rows, u64)>,
+    /// Committed rows of other users.
+    pub others: Vec<Row>,
 }
 
 impl Feed {
@@ -114,12 +134,13 @@ impl Feed {
     }
 
     /// Stores what `shared/` decides.
-    fn revoke(&self, rows: &mut Rows, epoch: u16, xid: u64, ended: &[SessionTimes], now_ms: u64) {
+    fn revoke(&self, rows: &mut Rows, reach: Reach, ended: &[SessionTimes], by: &By) {
         let before = FeedRow { revision: rows.revision, needed_until_ms: rows.needed_until_ms };
-        let Some(mut raised) = before.revoke(epoch, Reach::Named, ended, now_ms) else { return };
+        let reach = if self.broken(Sabotage::LostNotReached) { Reach::Named } else { reach };
+        let Some(mut raised) = before.revoke(by.epoch, reach, ended, by.now_ms) else { return };
         let known_until_ms = ended.iter().map(|times| times.proof_until_ms).max().unwrap_or(0);
         if self.broken(Sabotage::EqualRevisionsAfterFailover) {
-            raised.revision = self.base(rows.revision, epoch).raised();
+            raised.revision = self.base(rows.revision, by.epoch).raised();
         }
         if self.broken(Sabotage::NeededUntilOverwritten) {
             raised.needed_until_ms = known_until_ms;
@@ -129,14 +150,21 @@ impl Feed {
         }
         rows.revision = raised.revision;
         rows.needed_until_ms = raised.needed_until_ms;
-        rows.feed_xid = xid;
+        rows.feed_xid = by.xid;
     }
 
-    fn end(&self, rows: &mut Rows, epoch: u16, xid: u64, now_ms: u64, ends: impl Fn(&Session) -> bool) {
+    fn end(&self, rows: &mut Rows, reach: Reach, by: &By, ends: impl Fn(&Session) -> bool) {
         let ended: Vec<_> = rows.sessions.iter().filter(|session| ends(session)).map(Session::times).collect();
         rows.sessions.retain(|session| !ends(session));
-        self.revoke(rows, epoch, xid, &ended, now_ms);
+        self.revoke(rows, reach, &ended, by);
     }
+}
+
+/// The transaction that changes rows.
+struct By {
+    xid: u64,
+    epoch: u16,
+    now_ms: u64,
 }
 
 impl Database {
@@ -150,21 +178,72 @@ impl Database {
             sessions: vec![Session::begin(feed, 1, 0, now_ms)],
             admin: true,
         };
-        Self { epoch: 1, next_xid: 10, durable_xid: 9, rows, open: None, standby: None }
+        let mut db = Self { epoch: 1, next_xid: 10, durable_xid: 9, rows, open: None, standby: None, others: vec![] };
+        let revision = Revision::first_of_epoch(1).raised();
+        let other =
+            |user, feed_xid| Row { user_id: UserId(user), revision, needed_until_ms: NOISE_NEEDED_UNTIL_MS, feed_xid };
+        match feed.scenario.paged {
+            None => {}
+            Some(Paged::LongAgo) => db.others = vec![other(2, 5)],
+            Some(Paged::WhileOpen) => {
+                db.begin(feed, Change::Logout, 0, now_ms);
+                db.others = vec![other(2, 11), other(3, 12)];
+                (db.next_xid, db.durable_xid) = (13, 12);
+            }
+        }
+        db
+    }
+
+    /// What lies past this position and may still be needed, in any order.
+    pub(super) fn rows_past(&self, feed: &Feed, position: Option<&Position>, now_ms: u64) -> Vec<Row> {
+        let rows = &self.rows;
+        let kept_ms = rows.raised_ms + TICK_MS;
+        let by_age = feed.broken(Sabotage::EntryKeptByAge);
+        let own = Row {
+            user_id: UserId(1),
+            revision: rows.revision,
+            needed_until_ms: if by_age { kept_ms } else { rows.needed_until_ms },
+            feed_xid: rows.feed_xid,
+        };
+        let unseen = |row: &Row| position.is_none_or(|position| !position.sees(row.feed_xid));
+        let all = self.others.iter().copied().chain((rows.feed_xid > 0).then_some(own));
+        all.filter(|row| row.needed_until_ms > now_ms && unseen(row)).collect()
+    }
+
+    /// What one statement finds about a proof.
+    pub(super) fn found(&self, feed: &Feed, claims: &Claims, now_ms: u64) -> Found {
+        let session = self.rows.sessions.iter().find(|session| claims.session_id.0 == [session.id; 16]);
+        Found {
+            epoch: if feed.broken(Sabotage::EqualRevisionsAfterFailover) { 1 } else { self.epoch },
+            now_ms,
+            user: Some(FoundUser {
+                revision: self.rows.revision,
+                name: Some(claims.name.clone()),
+                roles: super::edge::roles(self.rows.admin),
+                disabled: false,
+            }),
+            session: session.map(|session| FoundSession {
+                user_id: UserId(1),
+                authenticated_at_ms: session.since_ms,
+                times: session.times(),
+            }),
+            ended: None,
+        }
     }
 
     /// Takes the locks and an id, and does everything but commit.
     pub(super) fn begin(&mut self, feed: &Feed, change: Change, session_id: u8, now_ms: u64) {
-        let (xid, epoch, mut rows) = (self.next_xid, self.epoch, self.rows.clone());
+        let mut rows = self.rows.clone();
+        let by = By { xid: self.next_xid, epoch: self.epoch, now_ms };
         self.next_xid += 1;
         let mut proof = None;
         match change {
             Change::Login => {
                 let uses: Vec<_> = rows.sessions.iter().map(|session| slot_use(session, now_ms)).collect();
                 if let Placement::Slot { slot, ends } =
-                    place(&uses, feed.scenario.sessions_per_user, Takeover::NewestWins)
+                    place(&uses, feed.scenario.sessions_per_user, feed.scenario.takeover)
                 {
-                    feed.end(&mut rows, epoch, xid, now_ms, |session| {
+                    feed.end(&mut rows, Reach::Named, &by, |session| {
                         session.slot == slot || ends.contains(&session.slot)
                     });
                     let session = Session::begin(feed, session_id, slot, now_ms);
@@ -174,15 +253,16 @@ impl Database {
             }
             Change::Logout => {
                 let newest = rows.sessions.iter().map(|session| session.id).max();
-                feed.end(&mut rows, epoch, xid, now_ms, |session| Some(session.id) == newest);
+                feed.end(&mut rows, Reach::Named, &by, |session| Some(session.id) == newest);
             }
+            Change::LogoutEverywhere => feed.end(&mut rows, Reach::Every, &by, |_| true),
             Change::Demote => {
                 rows.admin = false;
                 let times: Vec<_> = rows.sessions.iter().map(Session::times).collect();
-                feed.revoke(&mut rows, epoch, xid, &times, now_ms);
+                feed.revoke(&mut rows, Reach::Every, &times, &by);
             }
         }
-        self.open = Some(Open { xid, rows, proof });
+        self.open = Some(Open { xid: by.xid, rows, proof, everywhere: change == Change::LogoutEverywhere });
     }
 
     /// Commits, if there is something to.
@@ -191,7 +271,7 @@ impl Database {
         if open.rows.feed_xid == open.xid {
             open.rows.raised_ms = now_ms;
         }
-        self.standby = lossy.then(|| core::mem::replace(&mut self.rows, open.rows.clone()));
+        self.standby = lossy.then(|| (self.rows.clone(), self.durable_xid));
         self.rows = open.rows.clone();
         self.durable_xid = self.durable_xid.max(open.xid);
         Some(open)
@@ -205,14 +285,15 @@ impl Database {
 
     /// A standby becomes primary: another timeline, so another epoch. Ids go on from what it knows.
     pub(super) fn promoted(&self) -> Self {
-        let rows = self.standby.clone().unwrap_or_else(|| self.rows.clone());
+        let (rows, durable_xid) = self.standby.clone().unwrap_or_else(|| (self.rows.clone(), self.durable_xid));
         Self {
             epoch: self.epoch + 1,
-            next_xid: self.durable_xid + 1,
-            durable_xid: self.durable_xid,
+            next_xid: durable_xid + 1,
+            durable_xid,
             rows,
             open: None,
             standby: None,
+            others: self.others.clone(),
         }
     }
 

@@ -1,94 +1,67 @@
-//! An edge: its clock, its memory, its questions. Everything that decides here is the real code.
+//! An edge: its clock, its memory, its questions. Everything that decides here is the real code. When it asks is not
+//! decided: chains, retries and their pauses (`shared::{follow, retry}`) choose one time to ask, here every time is explored.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+use std::sync::LazyLock;
 
-use edgekeep_shared::cookie::Chosen;
-use edgekeep_shared::feed::{Answer, Question};
-use edgekeep_shared::gate::{Decision, Denial, Finding, How, Identity, Passage, Situation, Verdict, decide};
-use edgekeep_shared::ids::{KeyId, SessionId, SiteId, UserId};
+use edgekeep_op::Route;
+use edgekeep_shared::cookie::{Chosen, cookie_name};
+use edgekeep_shared::feed::{Answer, Entry, Head, Question};
+use edgekeep_shared::follow;
+use edgekeep_shared::gate::{Decision, Situation, decide};
+use edgekeep_shared::ids::{KeyId, Nonce, SessionId, SiteId, UserId};
 use edgekeep_shared::keyring::{KeyRing, RingKey, Secret};
 use edgekeep_shared::lease::{EdgeMs, Sent};
 use edgekeep_shared::policy::{Access, RoutePolicy};
-use edgekeep_shared::problem::Reason;
+use edgekeep_shared::position::Position;
+use edgekeep_shared::source::Held;
 use edgekeep_shared::token::{Claims, UntrustedToken, sign};
 use edgekeep_shared::view::View;
 
 use super::memory::Memory;
 use super::world::{Proof, World};
-use super::{Feed, T0_MS};
+use super::{Feed, T0_MS, TICK_MS};
 use crate::Sabotage;
 
 /// The most questions of one edge that are under way; an older one is lost.
 const IN_THE_AIR: usize = 2;
+/// The site that proofs are for.
+pub(super) const SITE: SiteId = SiteId(7);
+/// The keys that everybody has.
+pub(super) static RING: LazyLock<KeyRing> =
+    LazyLock::new(|| KeyRing::new(1, vec![RingKey::new(KeyId(1), &Secret([1; 32]), false)]));
 
 /// A question to the feed, and its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Flight {
     pub(super) question: Question,
     sent: Sent,
-    /// Which coordinator keeps it waiting since when.
-    pub(super) held: Option<(u8, u64)>,
-    pub(super) answer: Option<Answer>,
-}
-
-impl Hash for Flight {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.question.encode().hash(state);
-        (self.sent.at_ms, self.held).hash(state);
-        self.answer.as_ref().map(Answer::encode).hash(state);
-    }
+    /// Which coordinator keeps it waiting.
+    pub(super) held: Option<(u8, Held)>,
+    /// Which coordinator has answered, and what.
+    pub(super) answer: Option<(u8, Answer)>,
 }
 
 /// An edge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Edge {
     rate: i64,
+    /// What its clock was stepped by.
+    stepped_ms: i64,
     /// What it remembers.
     pub memory: Memory,
     /// What is under way.
     pub(super) air: Vec<Flight>,
-}
-
-/// A question about one session, and what was said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// Who asks.
-    pub edge: usize,
-    /// About this.
-    pub proof: Proof,
-    sent: Sent,
-    /// The session had ended when the edge asked.
-    pub gone_when_asked: bool,
-    /// What the coordinator said; under way for any time.
-    pub verdict: Option<Verdict>,
-}
-
-impl Hash for Check {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.edge, self.proof, self.sent.at_ms, self.gone_when_asked).hash(state);
-        self.verdict.as_ref().map(|verdict| (verdict.epoch, verdict.read_at_ms, verdict.age_ms)).hash(state);
-        if let Some(Finding::Current { identity, revision }) = self.verdict.as_ref().map(|verdict| &verdict.finding) {
-            (&identity.roles, revision).hash(state);
-        }
-    }
-}
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// Any session, the deployment's bound.
-    Session,
-    /// The role `admin`.
-    Admin,
-    /// Strict.
-    Strict,
+    /// The entries of an answer's pages so far; only with [`Sabotage::CursorFromLastPage`].
+    pages: Vec<Entry>,
 }
 
 impl Edge {
     pub(super) fn new(feed: &Feed, rate: i64) -> Self {
-        let mut edge = Self { rate, memory: feed.memories.keep(View::default(), 0), air: vec![] };
+        let memory = feed.memories.keep(View::default(), 0);
+        let mut edge = Self { rate, stepped_ms: 0, memory, air: vec![], pages: vec![] };
         if feed.broken(Sabotage::ColdViewIsEmpty) {
             edge.forge_empty(feed);
         }
@@ -98,20 +71,22 @@ impl Edge {
     /// This edge's clock.
     #[must_use]
     pub fn now_ms(&self, world: &World) -> EdgeMs {
-        (world.now_ms() - T0_MS).cast_signed() * self.rate / 1_000 + 50_000
+        (world.now_ms() - T0_MS).cast_signed() * self.rate / 1_000 + 50_000 + self.stepped_ms
     }
 
-    pub(super) fn ask(&mut self, nonce: u8, now_ms: EdgeMs) {
+    /// Asks the feed; `may_be_held`: as the chain of polls does, else as a request that waits.
+    pub(super) fn ask(&mut self, nonce: u8, now_ms: EdgeMs, may_be_held: bool) {
         if self.air.len() == IN_THE_AIR {
             self.air.remove(0);
         }
         let view = self.memory.view();
-        let question = view.question(edgekeep_shared::ids::Nonce([nonce; 16]), 0);
+        let bound_ms = view.lease().max_staleness_ms().filter(|_| view.is_loaded() && may_be_held);
+        let question = view.question(Nonce([nonce; 16]), follow::hold_ms(bound_ms, None));
         self.air.push(Flight { question, sent: view.sent(now_ms), held: None, answer: None });
     }
 
+    /// An isolate that is thrown away takes its questions with it; one that resets its view does not: the harder case.
     pub(super) fn reset(&mut self, feed: &Feed) {
-        // An isolate that is thrown away takes its questions with it; one that resets its view does not: the harder case.
         let mut view = self.memory.view().clone();
         view.reset();
         self.memory = feed.memories.keep(view, 0);
@@ -120,20 +95,22 @@ impl Edge {
         }
     }
 
-    /// The answer of a coordinator: `held` counts from when the question arrived there.
-    pub(super) fn held_ms(&self, which: usize, now_ms: u64) -> u32 {
-        let flight = &self.air[which];
-        let since_ms = match flight.held {
-            Some((_, since_ms)) => since_ms,
-            None => now_ms,
-        };
-        (now_ms - since_ms) as u32
+    /// The clock is stepped, between two looks at it.
+    pub(super) fn step_clock(&mut self, feed: &Feed, now_ms: EdgeMs, by_ms: i64) {
+        self.stepped_ms += by_ms;
+        if feed.broken(Sabotage::StepBackIgnored) {
+            return;
+        }
+        let mut view = self.memory.view().clone();
+        view.observe_clock(now_ms);
+        view.observe_clock(now_ms + by_ms);
+        self.memory = feed.memories.keep(view, self.memory.needed_until_ms);
     }
 
     /// An answer arrives; it stays in the air and may arrive again.
     pub(super) fn deliver(&mut self, feed: &Feed, which: usize, now_ms: EdgeMs) {
         let Flight { question, sent, answer, .. } = &self.air[which];
-        let Some(mut answer) = answer.clone() else { return };
+        let Some((_, mut answer)) = answer.clone() else { return };
         let mut view = self.memory.view().clone();
         let mut question = question.clone();
         let sent = if feed.broken(Sabotage::LeaseFromReceipt) { view.sent(now_ms) } else { *sent };
@@ -146,6 +123,15 @@ impl Edge {
         }
         if feed.broken(Sabotage::PartialAnswerIntoResetView) && !view.is_paging() {
             question.page = None;
+        }
+        if feed.broken(Sabotage::CursorFromLastPage) && (question.page.is_some() || answer.head.next_page.is_some()) {
+            // Gathers the pages, and takes them for one answer that covers what the last one says.
+            self.pages.append(&mut answer.entries);
+            if answer.head.next_page.is_none() {
+                answer.entries = core::mem::take(&mut self.pages);
+                view.reset();
+                (question.page, answer.head.from) = (None, None);
+            }
         }
         view.apply(&question, &answer, sent, now_ms);
         for entry in answer.entries.iter().filter(|entry| entry.user_id == UserId(1)) {
@@ -161,12 +147,12 @@ impl Edge {
     /// A sabotaged edge: hears nothing, and takes that for an answer with nothing in it.
     fn forge_empty(&mut self, feed: &Feed) {
         let mut view = self.memory.view().clone();
-        let question = view.question(edgekeep_shared::ids::Nonce([255; 16]), 0);
-        let head = edgekeep_shared::feed::Head {
+        let question = view.question(Nonce([255; 16]), 0);
+        let head = Head {
             nonce: question.nonce,
             epoch: view.epoch().max(1),
             from: None,
-            to: edgekeep_shared::position::Position { xmax: 0, xip: vec![] },
+            to: Position { xmax: 0, xip: vec![] },
             age_ms: 0,
             held_ms: 0,
             read_at_ms: T0_MS,
@@ -179,40 +165,15 @@ impl Edge {
         view.apply(&question, &Answer { head, entries: vec![] }, sent, 50_000);
         self.memory = feed.memories.keep(view, 0);
     }
-
-    pub(super) fn check(&self, edge: usize, proof: Proof, now_ms: EdgeMs, gone_when_asked: bool) -> Check {
-        Check { edge, proof, sent: self.memory.view().sent(now_ms), gone_when_asked, verdict: None }
-    }
 }
 
-impl Check {
-    /// The coordinator reads the primary, behind a heartbeat (`shared/src/verdict.rs`, in small).
-    pub(super) fn speak(&mut self, feed: &Feed, world: &World) {
-        let (db, proof) = (&world.db, &self.proof);
-        let base = feed.base(db.rows.revision, db.epoch);
-        let of = proof.revision.epoch();
-        let finding = match db.session(proof.session) {
-            _ if of > db.epoch || (of == db.epoch && proof.revision > base) => Finding::Unknown,
-            Some(_) => Finding::Current {
-                identity: Identity::from(&claims(&Proof { admin: db.rows.admin, ..*proof })),
-                revision: base,
-            },
-            None => Finding::Ended(Reason::SignedInElsewhere),
-        };
-        self.verdict = Some(Verdict {
-            epoch: db.epoch,
-            sent: self.sent,
-            age_ms: 0,
-            read_at_ms: world.now_ms(),
-            max_staleness_ms: feed.scenario.bound_ms,
-            finding,
-        });
-    }
+pub(super) fn roles(admin: bool) -> Vec<String> {
+    if admin { vec!["admin".into()] } else { vec![] }
 }
 
-fn claims(proof: &Proof) -> Claims {
+pub(super) fn claims(proof: &Proof) -> Claims {
     Claims {
-        site: SiteId(7),
+        site: SITE,
         user_id: UserId(proof.user),
         revision: proof.revision,
         session_id: SessionId([proof.session; 16]),
@@ -221,57 +182,56 @@ fn claims(proof: &Proof) -> Claims {
         idle_expires_at_ms: proof.expires_ms,
         expires_at_ms: proof.expires_ms,
         name: "ann".into(),
-        roles: if proof.admin { vec!["admin".into()] } else { vec![] },
+        roles: roles(proof.admin),
     }
 }
 
-/// The proof as a cookie that was really signed and really verified, once per thread.
-fn cookie(proof: &Proof) -> std::rc::Rc<Chosen> {
-    thread_local!(static KNOWN: RefCell<HashMap<Proof, std::rc::Rc<Chosen>>> = RefCell::default());
+/// A proof that was really signed and really verified.
+pub(super) struct Cookie {
+    chosen: Chosen,
+    /// The token.
+    pub(super) value: String,
+    /// The `Cookie` header that presents it.
+    pub(super) header: String,
+}
+
+/// The proof as a cookie, made once per thread.
+pub(super) fn cookie(proof: &Proof) -> Rc<Cookie> {
+    thread_local!(static KNOWN: RefCell<HashMap<Proof, Rc<Cookie>>> = RefCell::default());
     KNOWN.with_borrow_mut(|known| {
         let made = || {
-            let ring = KeyRing::new(1, vec![RingKey::new(KeyId(1), &Secret([1; 32]), false)]);
-            let value = ring.get(KeyId(1)).and_then(|key| sign(&claims(proof), key).ok()).unwrap_or_default();
-            let token = UntrustedToken::parse(&value).ok().and_then(|token| token.verify(&ring, SiteId(7)).ok());
-            std::rc::Rc::new(token.map_or(Chosen::Invalid, |token| Chosen::Proof { value, token }))
+            let value = RING.get(KeyId(1)).and_then(|key| sign(&claims(proof), key).ok()).unwrap_or_default();
+            let token = UntrustedToken::parse(&value).ok().and_then(|token| token.verify(&RING, SITE).ok());
+            let header = format!("{}={value}", cookie_name(SessionId([proof.session; 16])));
+            let chosen = token.map_or(Chosen::Invalid, |token| Chosen::Proof { value: value.clone(), token });
+            Rc::new(Cookie { chosen, value, header })
         };
         known.entry(*proof).or_insert_with(made).clone()
     })
 }
 
-/// What this edge does about a request with this proof, now.
-pub(super) fn decision(
-    feed: &Feed,
-    world: &World,
-    edge: &Edge,
-    proof: &Proof,
-    route: Route,
-    check: Option<&Check>,
-) -> Decision {
-    let route = match route {
+/// What a route asks for.
+pub(super) fn policy(feed: &Feed, route: Route) -> RoutePolicy {
+    match route {
         Route::Admin => RoutePolicy { access: Access::Roles(vec!["admin".into()]), ..RoutePolicy::SESSION },
         Route::Strict if !feed.broken(Sabotage::StrictFromMemory) => {
             RoutePolicy { max_staleness_ms: Some(0), ..RoutePolicy::SESSION }
         }
+        Route::Short => RoutePolicy { max_staleness_ms: Some(feed.scenario.bound_ms / 2), ..RoutePolicy::SESSION },
+        Route::Recent => RoutePolicy { max_auth_age_s: Some((TICK_MS / 2_000) as u32), ..RoutePolicy::SESSION },
         Route::Session | Route::Strict => RoutePolicy::SESSION,
-    };
-    let verdict = check.and_then(|check| check.verdict.as_ref());
-    if feed.broken(Sabotage::RenewalNotRechecked)
-        && let Some(Finding::Current { identity, .. }) = verdict.map(|verdict| &verdict.finding)
-    {
-        return Decision::Allow(Passage { identity: Some(identity.clone()), how: How::Coordinator, view_age_ms: 0 });
     }
-    let decided = decide(&Situation {
-        chosen: &cookie(proof),
-        route: &route,
+}
+
+/// What this edge does from memory about a request with this proof, now.
+pub(super) fn decision(feed: &Feed, world: &World, edge: &Edge, proof: &Proof, route: Route) -> Decision {
+    decide(&Situation {
+        chosen: &cookie(proof).chosen,
+        route: &policy(feed, route),
         view: edge.memory.view(),
         keys_version: 1,
         now_ms: edge.now_ms(world),
-        verdict,
-        asked: if check.is_some() { edgekeep_shared::gate::MAX_ASKS } else { 0 },
-    });
-    if feed.broken(Sabotage::OutageSignsOut) && decided == Decision::Unknown {
-        return Decision::Deny(Denial::NoSession(Reason::SignedOut));
-    }
-    decided
+        verdict: None,
+        asked: 0,
+    })
 }

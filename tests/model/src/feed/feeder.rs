@@ -1,166 +1,135 @@
-//! A coordinator's reader: what it read of the feed, and what it answers (`coordinator/src/feed`, in small).
+//! A coordinator's reader: when it reads, and on which connection. What it has read, and what it answers, is
+//! `shared::source`, as in the coordinator and in the simulation.
 
-use edgekeep_shared::feed::{Answer, Entry, Head, PageToken, Question};
-use edgekeep_shared::ids::UserId;
-use edgekeep_shared::position::Position;
-use edgekeep_shared::revision::Revision;
+use std::sync::Arc;
 
+use edgekeep_shared::feed::{Answer, Question};
+use edgekeep_shared::moment::Moment;
+use edgekeep_shared::source::{Behind, EdgeSettings, Held, Look, Read, Source, durable_after};
+
+use super::Feed;
 use super::database::Database;
-use super::world::NOISE_NEEDED_UNTIL_MS;
-use super::{Feed, T0_MS, TICK_MS};
 use crate::Sabotage;
 
-/// One row of the feed as it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Row {
-    xid: u64,
-    user: u64,
-    revision: Revision,
-    needed_until_ms: u64,
-}
-
-/// A read: rows and position of one snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Reading {
-    epoch: u16,
-    position: Position,
-    rows: Vec<Row>,
-    read_at_ms: u64,
-}
-
 /// The reader of one coordinator.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Feeder {
-    reading: Option<Reading>,
-    heartbeat_ms: u64,
-    known_durable_xid: u64,
-    /// Grows with every restart.
-    instance: u64,
+    number: u8,
+    source: Option<Arc<Source>>,
+    /// Of the primary that it is connected to; 0: none.
+    epoch: u16,
+    durable_xid: u64,
+    beat_began: Option<Moment>,
+    /// Grows with every load: it names them.
+    loads: u8,
 }
 
 impl Feeder {
+    pub(super) const fn new(number: u8) -> Self {
+        Self { number, source: None, epoch: 0, durable_xid: 0, beat_began: None, loads: 0 }
+    }
+
     /// It has nothing to answer from.
     pub(super) const fn is_down(&self) -> bool {
-        self.reading.is_none()
+        self.source.is_none()
     }
 
     /// A restart forgets everything.
     pub(super) fn restart(&mut self) {
-        *self = Self { instance: self.instance + 1, ..Self::default() };
+        *self = Self { loads: self.loads, ..Self::new(self.number) };
     }
 
     /// Its last read was of this epoch, so it need not begin with a heartbeat.
     pub(super) fn knows(&self, epoch: u16) -> bool {
-        self.reading.as_ref().is_some_and(|reading| reading.epoch == epoch)
+        self.source.as_ref().is_some_and(|source| source.epoch() == epoch)
     }
 
     /// It still reads a primary of an older epoch.
     pub(super) fn is_behind(&self, epoch: u16) -> bool {
-        self.reading.as_ref().is_some_and(|reading| reading.epoch < epoch)
+        self.source.as_ref().is_some_and(|source| source.epoch() < epoch)
     }
 
-    /// Reads the feed, with a heartbeat first if it is time for one.
-    pub(super) fn read(&mut self, feed: &Feed, db: &mut Database, beat: bool, now_ms: u64) {
-        if !self.knows(db.epoch) {
-            self.known_durable_xid = 0;
+    /// Reads the feed, with a heartbeat first if it is time for one. No heartbeat can be committed on a primary that was
+    /// deposed.
+    pub(super) fn read(&mut self, feed: &Feed, db: &mut Database, beat: bool, now: Moment, now_ms: u64) {
+        if self.epoch != db.epoch {
+            (self.epoch, self.durable_xid, self.source) = (db.epoch, 0, None);
         }
         if beat {
-            self.known_durable_xid = self.known_durable_xid.max(db.heartbeat());
-            self.heartbeat_ms = now_ms;
+            self.durable_xid = self.durable_xid.max(db.heartbeat());
+            self.beat_began = Some(now);
         }
-        let rows = &db.rows;
-        let needed = if feed.broken(Sabotage::EntryKeptByAge) {
-            now_ms < rows.raised_ms + TICK_MS
-        } else {
-            now_ms < rows.needed_until_ms
-        };
-        let own = Row { xid: rows.feed_xid, user: 1, revision: rows.revision, needed_until_ms: rows.needed_until_ms };
-        let revision = Revision::first_of_epoch(1).raised();
-        let noise = Row { xid: 5, user: 2, revision, needed_until_ms: NOISE_NEEDED_UNTIL_MS };
-        let rows: Vec<Row> = feed
-            .scenario
-            .paged
-            .then_some(noise)
-            .into_iter()
-            .chain((rows.feed_xid > 0 && needed).then_some(own))
-            .collect();
-        self.known_durable_xid = rows.iter().map(|row| row.xid).fold(self.known_durable_xid, u64::max);
-        let Some(mut position) = db.snapshot() else { return };
+        let (Some(beat_began), Some(mut position)) = (self.beat_began, db.snapshot()) else { return };
         if feed.broken(Sabotage::SerialCursor) {
             position.xip.clear();
         }
-        if !feed.broken(Sabotage::XmaxNotLowered) {
-            position = position.lowered_to(self.known_durable_xid + 1);
-        }
-        self.reading = Some(Reading { epoch: db.epoch, position, rows, read_at_ms: now_ms });
-    }
-
-    /// Reads a primary that was deposed: it has not changed, and no heartbeat can be committed on it any more.
-    pub(super) fn read_deposed(&mut self, feed: &Feed, now_ms: u64) {
-        if let Some(reading) = &mut self.reading {
-            reading.read_at_ms = now_ms;
-            if feed.broken(Sabotage::HeartbeatElsewhere) {
-                self.heartbeat_ms = now_ms;
-            }
-        }
-    }
-
-    /// Answers a question that it has kept waiting for `held_ms`; `None`: not ready, or the cursor is from ahead.
-    pub(super) fn answer(&self, feed: &Feed, question: &Question, held_ms: u32, now_ms: u64) -> Option<Answer> {
-        let reading = self.reading.as_ref()?;
-        let from = question.from.as_ref();
-        if from.is_some() && question.epoch > reading.epoch {
-            return None;
-        }
-        let as_of_ms = reading.read_at_ms.min(self.heartbeat_ms);
-        let page = question.page.as_ref().filter(|page| {
-            page.instance == self.instance && page.read_at_ms <= as_of_ms - T0_MS && reading.position.covers(&page.to)
-        });
-        let unseen = |row: &&Row| {
-            from.is_none_or(|from| {
-                !from.sees(row.xid) || (question.epoch < reading.epoch && row.revision.epoch() > question.epoch)
-            })
-        };
-        let after = page.map(|page| page.after);
-        let mut rows: Vec<Row> = reading
-            .rows
-            .iter()
-            .filter(unseen)
-            .filter(|row| after.is_none_or(|after| (row.xid, row.user) > after))
-            .copied()
-            .collect();
-        rows.sort_by_key(|row| (row.xid, row.user));
-        let more = feed.scenario.paged && rows.len() > 1;
-        if more {
-            rows.truncate(1);
-        }
-        let to = page.map_or_else(|| reading.position.clone(), |page| page.to.clone());
-        let first_ms = page.map_or(as_of_ms - T0_MS, |page| page.read_at_ms);
-        let next = rows.last().filter(|_| more && !feed.broken(Sabotage::CursorFromFirstPage)).map(|last| PageToken {
-            instance: self.instance,
-            to: to.clone(),
-            read_at_ms: first_ms,
-            after: (last.xid, last.user),
-        });
-        let age_ms = if feed.broken(Sabotage::AgeNotStated) { 0 } else { now_ms - T0_MS - first_ms };
-        let head = Head {
-            nonce: question.nonce,
-            epoch: reading.epoch,
-            from: from.cloned(),
-            to,
-            age_ms: u32::try_from(age_ms).ok()?,
-            held_ms,
-            read_at_ms: reading.read_at_ms,
+        let mut read = Read {
+            epoch: db.epoch,
+            cursors_from_epoch: 1,
+            position,
+            read_at_ms: now_ms,
+            settings: EdgeSettings {
+                version: 1,
+                site: String::new(),
+                max_staleness_ms: feed.scenario.bound_ms,
+                sessions_per_user: feed.scenario.sessions_per_user,
+                password_min_chars: 15,
+            },
             keys_version: 1,
-            settings_version: 1,
-            max_staleness_ms: feed.scenario.bound_ms,
-            next_page: next,
+            rows: db.rows_past(feed, self.source.as_ref().map(|source| source.position()), now_ms),
         };
-        let entries = rows.iter().map(|row| Entry {
-            user_id: UserId(row.user),
-            revision: row.revision,
-            needed_until_ms: row.needed_until_ms,
-        });
-        Some(Answer { head, entries: entries.collect() })
+        self.durable_xid = durable_after(self.durable_xid, &read.rows);
+        let durable_xid = if feed.broken(Sabotage::XmaxNotLowered) { u64::MAX - 1 } else { self.durable_xid };
+        let behind = Behind { read_began: now, beat_began, durable_xid };
+        let instance = u64::from(self.number) << 8 | u64::from(self.loads);
+        let mut source = match self.source.take() {
+            Some(source) => Arc::unwrap_or_clone(source),
+            None => {
+                self.loads += 1;
+                Source::load(instance, &mut read, behind, 0, now)
+            }
+        };
+        source.publish(read, behind, 0, instance, now);
+        self.source = Some(Arc::new(source));
     }
+
+    /// A heartbeat that was committed somewhere, though not where it reads.
+    pub(super) const fn beat_elsewhere(&mut self, now: Moment) {
+        self.beat_began = Some(now);
+    }
+
+    /// A question comes and is kept.
+    pub(super) fn hold(&self, now: Moment) -> Held {
+        Held::new(self.source.as_deref(), now)
+    }
+
+    /// Looks at a question, which has just come or is held: an answer; or `None`, if it waits or cannot be answered.
+    pub(super) fn answer(&self, feed: &Feed, question: &Question, held: Option<Held>, now: Moment) -> Option<Answer> {
+        answer(feed, self.source.as_deref()?, question, held, now)
+    }
+}
+
+/// Looks at a question to this source.
+pub(super) fn answer(
+    feed: &Feed,
+    source: &Source,
+    question: &Question,
+    held: Option<Held>,
+    now: Moment,
+) -> Option<Answer> {
+    let mut held = held.unwrap_or_else(|| Held::new(Some(source), now));
+    let Ok(Look::Answer(due)) = held.look(Some(source), question, now, false) else { return None };
+    let limit = if feed.scenario.paged.is_some() { 1 } else { 64 };
+    let (entries, next) = source.page(&due, limit);
+    let mut head = source.head(question, &due, next, now);
+    if feed.broken(Sabotage::CursorFromFirstPage) {
+        head.next_page = None;
+    }
+    if feed.broken(Sabotage::CursorFromLastPage) && head.next_page.is_none() {
+        head.to = source.position().clone();
+    }
+    if feed.broken(Sabotage::AgeNotStated) {
+        head.age_ms = 0;
+    }
+    Some(Answer { head, entries })
 }

@@ -11,25 +11,29 @@
 //! Every message may be late; one that is never delivered is lost; an answer stays in the air and may come twice, and
 //! before an earlier one. A request is no event: in every state, every proof ever signed is shown to every edge.
 
+mod check;
 mod database;
 mod edge;
 mod feeder;
 mod memory;
 pub mod properties;
+mod relay;
 mod renew;
 pub mod scenarios;
 mod step;
 mod world;
 
+pub use check::{Check, Said};
 pub use database::{Change, Database, Rows, Session};
 pub use memory::Memories;
-pub use step::Op;
+pub use step::Turn;
 pub use world::{Budget, Proof, World};
 
 use edgekeep_shared::renewal::Lifetimes;
+use edgekeep_shared::takeover::Takeover;
 use stateright::{Model, Property};
 
-use crate::Sabotage;
+use crate::{Sabotage, Step};
 
 /// One tick, in milliseconds.
 pub const TICK_MS: u64 = 10_000;
@@ -50,16 +54,31 @@ pub struct Scenario {
     pub edges: &'static [i64],
     /// How many coordinators there are.
     pub coordinators: u8,
+    /// The rate of their clocks, in thousandths.
+    pub coordinator_rate: u64,
+    /// The rate of the relay's clocks; 0: there is none, and edges ask the coordinators.
+    pub relay_rate: u64,
+    /// What happens when no slot is free.
+    pub takeover: Takeover,
     /// How often each thing may happen; what is not listed never does.
     pub budget: &'static [(Budget, u8)],
     /// The failover loses the last transaction (an asynchronous standby).
     pub lossy: bool,
-    /// Another user was revoked long ago, and answers come in pages of one entry.
-    pub paged: bool,
+    /// Other users were revoked, and answers come in pages of one entry.
+    pub paged: Option<Paged>,
     /// Some reads come without a heartbeat before them.
     pub beats_apart: bool,
     /// What must be reachable.
     pub reached: &'static [&'static str],
+}
+
+/// When the others were revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paged {
+    /// One of them, long before.
+    LongAgo,
+    /// Two of them, while the user signs out: that transaction has the lower id and is still open.
+    WhileOpen,
 }
 
 /// A scenario, whole or sabotaged.
@@ -93,19 +112,19 @@ impl Feed {
 
 impl Model for Feed {
     type State = World;
-    type Action = Op;
+    type Action = Step<Turn>;
 
     fn init_states(&self) -> Vec<World> {
         vec![World::new(self)]
     }
 
-    fn actions(&self, world: &World, actions: &mut Vec<Op>) {
+    fn actions(&self, world: &World, actions: &mut Vec<Step<Turn>>) {
         step::possible(self, world, actions);
     }
 
-    fn next_state(&self, world: &World, op: Op) -> Option<World> {
+    fn next_state(&self, world: &World, turn: Step<Turn>) -> Option<World> {
         let mut next = world.clone();
-        step::step(self, &mut next, op);
+        step::step(self, &mut next, turn);
         Some(next)
     }
 

@@ -8,11 +8,15 @@
 //! - **G5** A session that has ended is never current again.
 //! - **G8** No edge says "no session" of a session that is current, and a view that is not loaded accepts nothing.
 
+use edgekeep_op::Route;
 use edgekeep_shared::gate::{Decision, Denial, How, Passage};
+use edgekeep_shared::verdict::Verdict;
 use stateright::Property;
 
 use super::Feed;
-use super::edge::{Check, Edge, Route, decision};
+use super::check::{Check, Said};
+use super::edge::{Edge, decision};
+use super::renew::Stage;
 use super::world::{Budget, Proof, World};
 
 /// The guarantees.
@@ -25,7 +29,11 @@ pub fn always() -> Vec<Property<Feed>> {
         Property::always("G2", bounded),
         Property::always("G3", strict),
         Property::always("G5", |_, world: &World| {
-            world.db.rows.sessions.iter().all(|session| !world.gone_ms.contains_key(&session.id))
+            let told = |id: u8| {
+                let over = |check: &Check| matches!(check.said, Said::Verdict(_, _, Verdict::Ended(_)));
+                world.checks.iter().any(|check| check.proof.session == id && over(check))
+            };
+            world.db.rows.sessions.iter().all(|session| !world.gone_ms.contains_key(&session.id) && !told(session.id))
         }),
         Property::always("G8", closed),
     ]
@@ -47,8 +55,17 @@ pub fn sometimes() -> Vec<Property<Feed>> {
                     world.proofs.iter().any(|proof| proof.session == 2 && local(feed, world, edge, proof).is_some())
                 })
         }),
-        Property::sometimes("a renewal pauses between read and sign while the session ends", |_, world: &World| {
-            !world.renewals.is_empty() && world.db.rows.sessions.is_empty() && world.db.open.is_none()
+        Property::sometimes("a renewal pauses between reading and committing while the session ends", |_, world| {
+            paused(world, |stage| *stage == Stage::ToRaise)
+        }),
+        Property::sometimes("a renewal pauses between committing and signing while the session ends", |_, world| {
+            paused(world, |stage| matches!(stage, Stage::ToSign(_)))
+        }),
+        Property::sometimes("a login is refused beside a session", |_, world: &World| {
+            world.spent(Budget::Login) > 0 && world.db.open.is_none() && world.db.session(1).is_some()
+        }),
+        Property::sometimes("a question of the feed is lost", |_, world: &World| {
+            world.spent(Budget::Lose) > 0 && world.edges.iter().all(|edge| edge.air.is_empty())
         }),
         Property::sometimes("an edge follows into a new epoch", |feed, world: &World| {
             any_local(feed, world, |_, edge| edge.memory.view().epoch() == 2)
@@ -75,12 +92,29 @@ pub fn sometimes() -> Vec<Property<Feed>> {
         Property::sometimes("Deny, forbidden", |feed, world| {
             some(feed, world, Route::Admin, |d| *d == Decision::Deny(Denial::Forbidden))
         }),
-        Property::sometimes("Unknown", |feed, world| checked(feed, world, |_, d| *d == Decision::Unknown)),
+        Property::sometimes("Deny, the password was checked too long ago", |feed, world| {
+            some(feed, world, Route::Recent, |d| *d == Decision::Deny(Denial::ReauthenticationRequired))
+        }),
+        Property::sometimes("Unknown, since the question or its answer was lost", |feed, world| {
+            checked(feed, world, |check, d| check.said == Said::Lost && *d == Decision::Unknown)
+        }),
+        Property::sometimes("Unknown, since the clock was stepped", |feed, world| {
+            checked(feed, world, |check, d| check.said != Said::Lost && *d == Decision::Unknown)
+        }),
     ]
 }
 
+/// A renewal is at this stage, and its session has ended.
+fn paused(world: &World, at: impl Fn(&Stage) -> bool) -> bool {
+    world.db.open.is_none()
+        && world
+            .renewals
+            .iter()
+            .any(|renewing| at(&renewing.stage) && world.gone_ms.contains_key(&renewing.proof.session))
+}
+
 fn local(feed: &Feed, world: &World, edge: &Edge, proof: &Proof) -> Option<Passage> {
-    match decision(feed, world, edge, proof, Route::Session, None) {
+    match decision(feed, world, edge, proof, Route::Session) {
         Decision::Allow(passage) => Some(passage),
         _ => None,
     }
@@ -94,19 +128,11 @@ fn any_local(feed: &Feed, world: &World, wanted: impl Fn(&Proof, &Edge) -> bool)
 }
 
 fn some(feed: &Feed, world: &World, route: Route, wanted: impl Fn(&Decision) -> bool) -> bool {
-    world
-        .edges
-        .iter()
-        .any(|edge| world.proofs.iter().any(|proof| wanted(&decision(feed, world, edge, proof, route, None))))
+    world.edges.iter().any(|edge| world.proofs.iter().any(|proof| wanted(&decision(feed, world, edge, proof, route))))
 }
 
 fn checked(feed: &Feed, world: &World, wanted: impl Fn(&Check, &Decision) -> bool) -> bool {
-    world.checks.iter().filter(|check| check.verdict.is_some()).any(|check| {
-        let edge = &world.edges[check.edge];
-        [Route::Session, Route::Strict]
-            .into_iter()
-            .any(|route| wanted(check, &decision(feed, world, edge, &check.proof, route, Some(check))))
-    })
+    world.checks.iter().any(|check| check.decision(feed, world).is_some_and(|decided| wanted(check, &decided)))
 }
 
 /// Nothing that this passage rests on has ended longer ago than the bound.
@@ -135,7 +161,10 @@ fn bounded(feed: &Feed, world: &World) -> bool {
 
 fn strict(feed: &Feed, world: &World) -> bool {
     let by_memory = some(feed, world, Route::Strict, |decided| matches!(decided, Decision::Allow(_)));
-    !by_memory && !checked(feed, world, |check, decided| check.gone_when_asked && matches!(decided, Decision::Allow(_)))
+    !by_memory
+        && !checked(feed, world, |check, decided| {
+            check.route == Route::Strict && check.gone_when_asked && matches!(decided, Decision::Allow(_))
+        })
 }
 
 fn closed(feed: &Feed, world: &World) -> bool {
@@ -143,7 +172,7 @@ fn closed(feed: &Feed, world: &World) -> bool {
     let memory = world.edges.iter().all(|edge| {
         let loaded = edge.memory.view().is_loaded();
         world.proofs.iter().all(|proof| {
-            let decided = decision(feed, world, edge, proof, Route::Session, None);
+            let decided = decision(feed, world, edge, proof, Route::Session);
             (loaded || !matches!(decided, Decision::Allow(_)))
                 && (world.db.session(proof.session).is_none() || !refused(&decided))
         })

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use core::time::Duration;
+
+use edgekeep_shared::moment::Moment;
+use edgekeep_shared::revision::Revision;
+
+use super::check::Check;
 use super::database::{Database, Session};
-use super::edge::{Check, Edge};
+use super::edge::Edge;
 use super::feeder::Feeder;
+use super::relay::Relay;
 use super::renew::Renewing;
 use super::{Feed, T0_MS, TICK_MS};
-use edgekeep_shared::revision::Revision;
 
 /// What may happen only so often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +21,10 @@ use edgekeep_shared::revision::Revision;
 pub enum Budget {
     /// Logins, each on the device that the last one was not on.
     Login,
-    /// The current session ends.
+    /// The newest session ends.
     Logout,
+    /// All sessions end.
+    LogoutEverywhere,
     /// The user loses the role.
     Demote,
     /// A transaction is rolled back.
@@ -37,11 +45,17 @@ pub enum Budget {
     Hold,
     /// An edge asks about a session.
     Check,
-    /// An isolate is thrown away.
+    /// An isolate's view is reset.
     Reset,
+    /// A question, or an answer, is lost.
+    Lose,
+    /// An edge's clock is stepped.
+    Step,
+    /// A relay asks a coordinator.
+    RelayAsk,
 }
 
-const BUDGETS: usize = 13;
+const BUDGETS: usize = 17;
 
 /// A proof that was signed, at any time, for anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,8 +85,12 @@ pub struct World {
     pub db: Database,
     /// A primary that was deposed and does not know it.
     pub deposed: Option<Database>,
+    /// The coordinator that may go on reading it.
+    pub stays: Option<usize>,
     /// The coordinators' readers.
     pub feeders: Vec<Feeder>,
+    /// The relay, if edges ask one.
+    pub relay: Option<Relay>,
     /// The edges.
     pub edges: Vec<Edge>,
     /// Renewals between reading and signing.
@@ -96,7 +114,9 @@ impl World {
         let mut world = Self {
             tick: 0,
             deposed: None,
-            feeders: (0..feed.scenario.coordinators).map(|_| Feeder::default()).collect(),
+            stays: None,
+            feeders: (0..feed.scenario.coordinators).map(Feeder::new).collect(),
+            relay: (feed.scenario.relay_rate > 0).then(Relay::default),
             edges: feed.scenario.edges.iter().map(|rate| Edge::new(feed, *rate)).collect(),
             renewals: vec![],
             checks: vec![],
@@ -107,13 +127,14 @@ impl World {
             spent: [0; BUDGETS],
             db,
         };
+        let moment = world.moment(feed);
         for feeder in &mut world.feeders {
-            feeder.read(feed, &mut world.db, true, T0_MS);
+            feeder.read(feed, &mut world.db, true, moment, T0_MS);
         }
         if let Some(session) = world.db.rows.sessions.first().copied() {
             world.signed(&session, world.db.rows.revision, true, session.proof_until_ms);
         }
-        if feed.scenario.paged {
+        if feed.scenario.paged.is_some() {
             let renew_after_ms = NOISE_NEEDED_UNTIL_MS;
             let (since_ms, expires_ms) = (T0_MS - 20 * TICK_MS, T0_MS + feed.lives().absolute_timeout_ms);
             let revision = Revision::first_of_epoch(1);
@@ -128,6 +149,19 @@ impl World {
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         T0_MS + u64::from(self.tick) * TICK_MS
+    }
+
+    /// As a coordinator's clocks tell it.
+    #[must_use]
+    pub fn moment(&self, feed: &Feed) -> Moment {
+        self.moment_at(feed.scenario.coordinator_rate)
+    }
+
+    /// As clocks of this rate tell it.
+    pub(super) fn moment_at(&self, rate: u64) -> Moment {
+        let passed_ms = u64::from(self.tick) * TICK_MS * rate / 1_000;
+        let monotonic = Duration::from_millis(passed_ms);
+        Moment { monotonic, wall: Duration::from_millis(T0_MS) + monotonic }
     }
 
     /// There is some of it left.
@@ -148,9 +182,8 @@ impl World {
         self.spent[what as usize]
     }
 
-    /// A proof leaves the coordinator.
-    pub(super) fn signed(&mut self, session: &Session, revision: Revision, admin: bool, renew_after_ms: u64) {
-        let proof = Proof {
+    pub(super) const fn proof(session: &Session, revision: Revision, admin: bool, renew_after_ms: u64) -> Proof {
+        Proof {
             user: 1,
             session: session.id,
             revision,
@@ -158,7 +191,12 @@ impl World {
             renew_after_ms,
             expires_ms: session.expires_ms,
             admin,
-        };
+        }
+    }
+
+    /// A proof leaves the coordinator.
+    pub(super) fn signed(&mut self, session: &Session, revision: Revision, admin: bool, renew_after_ms: u64) {
+        let proof = Self::proof(session, revision, admin, renew_after_ms);
         if let Err(place) = self.proofs.binary_search(&proof) {
             self.proofs.insert(place, proof);
         }

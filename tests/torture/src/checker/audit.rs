@@ -28,6 +28,9 @@ pub struct Entry {
     pub reason: Option<String>,
     /// How an attempt ended.
     pub outcome: Option<String>,
+    /// The session that ended is one that the database had never heard of.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// A row of `attempt`.
@@ -132,6 +135,13 @@ fn check_user(user: &User<'_>, account: &Account) -> Vec<Violation> {
                         Place { from: (life.born_from_us, born), by: (life.alive_by.at_us, Some(life.alive_by.by)) };
                 }
             }
+            ("session_ended", _) if entry.lost => {
+                // Only a promotion loses sessions, and not those that are there.
+                let made = logged.get(id).is_some_and(|session| session.made);
+                if user.history.lost.is_none() || made {
+                    wrong("G9", format!("user {name}: session {id} was taken for lost, and was not"), &[]);
+                }
+            }
             ("session_ended", _) => {
                 if current.take() != Some(id) {
                     wrong("G5", format!("user {name}: session {id} ended, and was not current"), &[]);
@@ -192,13 +202,16 @@ fn too_many_places(user: &User<'_>, account: &Account) -> Option<Violation> {
     let name = user.operations.first().map_or(0, |op| op.user);
     let limit = user.history.rules.guess_limit as usize;
     let mut failed: Vec<u64> = Vec::new();
+    let mut unlocked_ms = account.unlocked_ms.clone();
+    unlocked_ms.sort_unstable();
     for row in &account.attempts {
         match (row.outcome.as_deref(), &row.session) {
             (Some("succeeded"), Some(_)) => failed.clear(),
             (Some("invalid_credentials"), _) => {
                 failed.push(row.reserved_ms);
                 let Some(first) = failed.len().checked_sub(limit + 1).map(|at| failed[at]) else { continue };
-                let unlocked = account.unlocked_ms.iter().any(|at| (first..=row.reserved_ms).contains(at));
+                let unlocked = unlocked_ms.get(unlocked_ms.partition_point(|at| *at < first));
+                let unlocked = unlocked.is_some_and(|at| *at <= row.reserved_ms);
                 // Milliseconds are cut off.
                 if !unlocked && (row.reserved_ms - first + 1) * 1_000 < user.history.rules.lockout_base_us {
                     let text = format!("user {name}: more than {limit} places were given out in one run");
@@ -215,11 +228,13 @@ fn too_many_places(user: &User<'_>, account: &Account) -> Option<Violation> {
 fn locked_too_soon(user: &User<'_>, account: &Account) -> Option<Violation> {
     let limit = user.history.rules.guess_limit as usize;
     let name = user.operations.first().map_or(0, |op| op.user);
+    let mut rows: Vec<&StoredAttempt> = account.attempts.iter().collect();
+    rows.sort_by_key(|row| row.reserved_ms);
     account.locked_ms.iter().find_map(|at| {
-        let before: Vec<&StoredAttempt> = account.attempts.iter().filter(|row| row.reserved_ms <= *at).collect();
+        let before = &rows[..rows.partition_point(|row| row.reserved_ms <= *at)];
         let is_reset =
-            |row: &&StoredAttempt| row.session.is_some() && row.settled_ms.is_some_and(|settled| settled < *at);
-        let taken = before.iter().rev().take_while(|row| !is_reset(row)).count();
+            |row: &StoredAttempt| row.session.is_some() && row.settled_ms.is_some_and(|settled| settled < *at);
+        let taken = before.iter().rev().take_while(|row| !is_reset(row)).take(limit).count();
         (taken < limit).then(|| {
             let text = format!("user {name} was locked when {taken} of {limit} places were taken");
             Violation::new("lock", text, &[])
@@ -240,6 +255,13 @@ fn end_state(
         let text = format!("user {name}: current are {:?}, the log says {current:?}", account.current);
         found.push(Violation::new("G9", text, &[]));
     }
+    let mut asked: HashMap<SessionNo, Us> = HashMap::new();
+    for op in &user.operations {
+        if let Action::Logout { session } = op.action {
+            let first = asked.entry(session).or_insert(NEVER);
+            *first = op.sent_us.min(*first);
+        }
+    }
     for (number, life) in &lives.of {
         let Some(id) = user.history.sessions.get(number.0 as usize) else { continue };
         let entry = logged.get(id.as_str());
@@ -255,8 +277,7 @@ fn end_state(
             found.push(Violation::new("G9", text, &[life.born.by, seen.by]));
         }
         // An edge that has signed a session out remembers that, also if it had ended before for another reason.
-        let asked = user.operations.iter().filter(|op| op.action == Action::Logout { session: *number });
-        let asked_us = asked.map(|op| op.sent_us).min().unwrap_or(NEVER);
+        let asked_us = asked.get(number).copied().unwrap_or(NEVER);
         let said = life.checks.iter().find(|op| match op.outcome {
             Outcome::Refused(Why::NoSession(Reason::SignedOut)) if op.returned_us >= asked_us => false,
             // Whoever ends a session whose time is up notes that it had expired; one whose time was up later is noted

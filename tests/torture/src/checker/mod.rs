@@ -10,6 +10,7 @@
 //! | G7, G8 | [`refusals`] | a session is refused that nothing can have ended, or for a reason that cannot be |
 //! | G8 | [`refusals`] | "cannot know" while everything was up |
 //! | roles | [`refusals`] | a role that cannot have been held is accepted, or one that was certainly held refused |
+//! | by a loss | [`loss`] | one of these, and it is gone when what an asynchronous standby has lost is taken for unknown |
 //! | G9, audit | [`audit`] | the database's final state and its audit log are no history that clients can have seen |
 //!
 //! A request counts from when it was sent, an ending from when its answer was there. An outcome that nobody knows may
@@ -20,6 +21,7 @@ pub mod attempts;
 pub mod audit;
 pub mod guesses;
 pub mod lives;
+pub mod loss;
 pub mod refusals;
 pub mod register;
 pub mod user;
@@ -56,6 +58,33 @@ impl Violation {
         }
         text
     }
+}
+
+/// What the checker says of a run.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Guarantees that the system has broken.
+    pub violations: Vec<Violation>,
+    /// Those that are broken because a promotion has lost what was acknowledged; empty where none has.
+    pub by_loss: Vec<Violation>,
+    /// What was set aside for that; its history is empty here.
+    pub forgiven: Option<loss::Forgiven>,
+}
+
+/// Checks a history, and the database's final state with it.
+#[must_use]
+pub fn judge(history: &History, database: Option<&audit::Accounts>) -> Verdict {
+    let all = |history: &History| {
+        let mut found = check(history);
+        found.extend(database.into_iter().flat_map(|database| audit::check(history, database)));
+        found
+    };
+    let Some(mut forgiven) = loss::forgiven(history) else {
+        return Verdict { violations: all(history), by_loss: Vec::new(), forgiven: None };
+    };
+    let (by_loss, violations) = (all(history), all(&forgiven.history));
+    forgiven.history = History::new(history.rules);
+    Verdict { violations, by_loss, forgiven: Some(forgiven) }
 }
 
 /// All violations of a history, user by user.

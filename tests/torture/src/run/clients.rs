@@ -12,7 +12,7 @@ use edgekeep_tests::random_hex;
 
 use super::asking::{Edges, Texts};
 use super::recorder::{Random, Recorder};
-use crate::history::{Action, Attempt, NewSecret, Outcome, Route, Secret, SessionNo};
+use crate::history::{Action, Attempt, NewSecret, Outcome, Route, Secret, SessionNo, Why};
 
 /// Cookies that a thief keeps of one user.
 const STOLEN: usize = 6;
@@ -264,13 +264,24 @@ impl One<'_> {
         if let Action::ChangePassword { new: NewSecret::Good(new), .. } = sent.action {
             match outcome {
                 Outcome::SignedIn { .. } => known.believed = vec![new],
-                Outcome::Refused(crate::history::Why::Gone) => known.believed.push(new),
+                Outcome::Refused(Why::Gone) => known.believed.push(new),
                 Outcome::Unknown { .. } if !known.believed.contains(&new) => known.believed.push(new),
                 _ => {}
             }
-            let many = known.believed.len().saturating_sub(3);
-            known.believed.drain(..many);
         }
+        if let Some(Secret::Chosen(tried)) = sent.action.attempt().map(|attempt| attempt.secret) {
+            match (outcome, sent.action) {
+                // A change that nobody knew of, or one that a promotion has lost: people try what they had before.
+                (Outcome::Refused(Why::Credentials), _) => {
+                    let other = self.random.below(known.passwords.len() as u64);
+                    known.believed.push(u32::try_from(other).unwrap_or(0));
+                }
+                (Outcome::SignedIn { .. }, Action::Login { .. }) => known.believed = vec![tried],
+                _ => {}
+            }
+        }
+        let many = known.believed.len().saturating_sub(4);
+        known.believed.drain(..many);
         if let Outcome::SignedIn { session, .. } = outcome {
             known.cookies.retain(|(number, _)| *number != session);
             known.cookies.push((session, jar.clone()));
@@ -332,7 +343,8 @@ impl One<'_> {
 
     fn change_password(&mut self, too_short: bool) {
         let Some(by) = self.session else { return };
-        let (secret, password) = self.password(false);
+        let wrong = !too_short && self.random.one_in(4);
+        let (secret, password) = self.password(wrong);
         let key = self.clients.number();
         let (new, new_password) = if too_short {
             (NewSecret::TooShort, "short".to_owned())

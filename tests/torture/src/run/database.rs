@@ -15,7 +15,7 @@ pub fn accounts(url: &str, names: &[String]) -> Accounts {
         let user = format!("(SELECT user_id FROM users WHERE name = '{name}')");
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let audit = sql.rows(&format!(
-            "SELECT action, encode(session_id, 'hex'), detail->>'reason', detail->>'outcome' FROM audit
+            "SELECT action, encode(session_id, 'hex'), detail->>'reason', detail->>'outcome', detail->>'lost' FROM audit
              WHERE user_id = {user} ORDER BY audit_id"
         ));
         let audit = audit.iter().map(|row| Entry {
@@ -23,6 +23,7 @@ pub fn accounts(url: &str, names: &[String]) -> Accounts {
             session: some(&row[1]),
             reason: some(&row[2]),
             outcome: some(&row[3]),
+            lost: row[4] == "true",
         });
         let current = sql.rows(&format!("SELECT encode(session_id, 'hex') FROM session WHERE user_id = {user}"));
         let attempts = sql.rows(&format!(

@@ -62,9 +62,11 @@ impl Fleet {
             let link = Link::to(at(database));
             let primary = world.cluster.postgres.as_mut().expect("a Postgres of its own");
             let standby = primary.make_standby(link.address.port()).expect("a standby");
-            let mut sql = Sql::connect(world.cluster.database_url());
-            sql.run("ALTER SYSTEM SET synchronous_standby_names = '*'");
-            sql.run("SELECT pg_reload_conf()");
+            if plan.failover != Some(Failover::Asynchronous) {
+                let mut sql = Sql::connect(world.cluster.database_url());
+                sql.run("ALTER SYSTEM SET synchronous_standby_names = '*'");
+                sql.run("SELECT pg_reload_conf()");
+            }
             (standby, link)
         });
         let mut to_database = Vec::new();
@@ -106,21 +108,27 @@ impl Fleet {
         server.url(xtask::postgres::DATABASE)
     }
 
-    /// The standby becomes the primary. Gives the old one, which is killed when it is dropped: with [`Failover::Killed`] it
-    /// is dead already, with [`Failover::LivesOn`] it is cut off from its standby, and the first coordinator stays with it.
+    /// Nothing reaches the standby any more.
+    pub fn hold_standby_back(&self) {
+        if let Some((_, link)) = &self.standby {
+            link.silence();
+        }
+    }
+
+    /// The standby becomes the primary. Gives the old one, which is killed when it is dropped: with [`Failover::LivesOn`] it
+    /// is cut off from its standby, and the first coordinator stays with it; else it is dead already.
     pub fn promote(&mut self, how: Failover) -> Option<Server> {
         let (mut standby, link) = self.standby.take()?;
-        link.cut();
+        let lives_on = how == Failover::LivesOn;
         let postgres = &mut self.world.cluster.postgres;
-        if how == Failover::Killed
-            && let Some(primary) = postgres
-        {
+        if !lives_on && let Some(primary) = postgres {
             primary.kill();
         }
+        link.cut();
         standby.part().thaw();
         Sql::connect(&standby.url(xtask::postgres::DATABASE)).run("SELECT pg_promote()");
         let target = at(standby.port());
-        let stays = usize::from(how == Failover::LivesOn);
+        let stays = usize::from(lives_on);
         for link in self.to_database.iter().skip(stays).chain([&self.of_command_line]) {
             link.lead_to(target);
         }
@@ -139,11 +147,11 @@ impl Fleet {
         self.to_database.iter().chain(self.to_coordinator.iter().flatten()).chain(&self.to_edge)
     }
 
-    /// Heals everything, starts what is dead, and waits until all of it answers.
+    /// Heals everything, starts what is dead, and waits until all of it answers; notes how that goes.
     ///
     /// # Errors
     /// What does not.
-    pub fn heal(&mut self, canary: &User) -> anyhow::Result<()> {
+    pub fn heal(&mut self, canary: &User, mut note: impl FnMut(&str)) -> anyhow::Result<()> {
         for link in self.links() {
             link.renew();
         }
@@ -169,15 +177,19 @@ impl Fleet {
                 node.part.start_again()?;
             }
         }
+        note("all parts are ready");
         for (number, link) in self.to_edge.iter().enumerate() {
-            // It signs somebody in and answers for the session, several times in a row.
+            // It signs somebody in and answers for the session, twice in a row.
             let deadline = Instant::now() + Duration::from_secs(120);
             let (mut in_a_row, mut said) = (0, String::new());
-            while in_a_row < 3 {
+            while in_a_row < 2 {
                 anyhow::ensure!(Instant::now() < deadline, "edge {} does not recover: {said}", number + 1);
                 (in_a_row, said) = match works(link.address, canary) {
                     Ok(()) => (in_a_row + 1, said),
-                    Err(what) => (0, what),
+                    Err(what) => {
+                        note(&format!("edge {} does not work yet: {what}", number + 1));
+                        (0, what)
+                    }
                 };
             }
         }

@@ -1,4 +1,5 @@
-//! A link between two parts that can be broken, for HTTP and for Postgres alike: it knows nothing of what passes.
+//! A link between two parts that can be broken, for HTTP and for Postgres alike. Of what passes it knows only whether a
+//! `COMMIT` is in it ([`super::commits`]).
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -6,6 +7,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use super::commits::Commits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -27,9 +30,13 @@ pub enum Loss {
 
 struct Lossy {
     what: Loss,
+    /// Of questions that commit a session only.
+    commits: bool,
     /// Every n-th question.
     every: u64,
     seen: u64,
+    /// So many were lost.
+    lost: u64,
 }
 
 type Trap = Box<dyn FnOnce() + Send>;
@@ -113,7 +120,18 @@ impl Link {
 
     /// Every n-th question is lost, or its answer.
     pub fn lose(&self, what: Loss, every: u64) {
-        self.with(|state| state.lossy = Some(Lossy { what, every, seen: 0 }));
+        self.with(|state| state.lossy = Some(Lossy { what, commits: false, every, seen: 0, lost: 0 }));
+    }
+
+    /// Every `COMMIT` of a transaction that makes or ends a session is lost, or its acknowledgement.
+    pub fn lose_commits(&self, what: Loss) {
+        self.with(|state| state.lossy = Some(Lossy { what, commits: true, every: 1, seen: 0, lost: 0 }));
+    }
+
+    /// How many questions or answers were lost since that began.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.shared.lock().lossy.as_ref().map_or(0, |lossy| lossy.lost)
     }
 
     /// When the next answer comes, this is done before it is passed on.
@@ -199,8 +217,10 @@ impl Shared {
     /// Copies until either side ends.
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, side: Side, lose: &Mutex<bool>) {
         let mut buffer = vec![0; 65_536];
+        let mut commits = Commits::default();
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if !self.may_pass(side, lose) || to.write_all(&buffer[..count]).is_err() {
+            let commits = side == Side::Questions && commits.among(&buffer[..count]);
+            if !self.may_pass(side, commits, lose) || to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }
@@ -208,14 +228,15 @@ impl Shared {
         let _ = to.shutdown(Shutdown::Both);
     }
 
-    fn may_pass(&self, side: Side, lose: &Mutex<bool>) -> bool {
+    fn may_pass(&self, side: Side, commits: bool, lose: &Mutex<bool>) -> bool {
         let mut lose = lose.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.lock();
         let late = match side {
             Side::Questions => {
-                if let Some(lossy) = &mut state.lossy {
+                if let Some(lossy) = state.lossy.as_mut().filter(|lossy| commits || !lossy.commits) {
                     lossy.seen += 1;
                     if lossy.seen.is_multiple_of(lossy.every) {
+                        lossy.lost += 1;
                         if lossy.what == Loss::DropBefore {
                             return false;
                         }

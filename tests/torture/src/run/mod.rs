@@ -2,7 +2,10 @@
 
 pub mod asking;
 pub mod clients;
+pub mod commits;
 pub mod database;
+pub mod failover;
+pub mod faults;
 pub mod fleet;
 pub mod link;
 pub mod nemesis;
@@ -10,6 +13,7 @@ pub mod recorder;
 pub mod summary;
 
 use std::fs;
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -20,9 +24,9 @@ use self::clients::{Account, Clients};
 use self::fleet::Fleet;
 use self::nemesis::Nemesis;
 use self::recorder::Recorder;
-use self::summary::Summary;
-use crate::checker::{self, audit};
-use crate::history::Rules;
+use self::summary::{Done, Summary};
+use crate::checker;
+use crate::history::{History, Rules};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -39,7 +43,7 @@ pub struct Plan {
     pub users: u32,
     /// The bound.
     pub max_staleness_ms: u32,
-    /// A synchronous standby is there, and is promoted half-way.
+    /// A standby is there, and is promoted half-way.
     pub failover: Option<Failover>,
     /// Which rule the build breaks, if it is a sabotaged one.
     pub sabotage: Option<String>,
@@ -48,12 +52,16 @@ pub struct Plan {
 /// What becomes of the old primary when its standby is promoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Failover {
-    /// It is killed.
+    /// It is killed, after commits were cancelled in their wait for the standby.
     Killed,
     /// It lives on, cut off from its standby, and one coordinator still reaches it.
     LivesOn,
+    /// It did not wait for its standby, which was held back when it was killed: acknowledged commits are lost.
+    Asynchronous,
 }
 
+/// The history's file in [`folder`].
+pub const HISTORY: &str = "history.jsonl";
 /// Which rule a sabotaged build breaks. The coordinator's configuration leaves this name alone.
 const SABOTAGE: &str = "EDGEKEEP_TEST_SABOTAGE";
 const GUESS_LIMIT: u32 = 5;
@@ -129,7 +137,7 @@ pub fn run(plan: &Plan) -> Result<Summary> {
     let folder = folder(plan.sabotage.as_deref());
     fs::create_dir_all(&folder)?;
     let mut fleet = Fleet::start(plan);
-    let recorder = Recorder::new(plan.rules());
+    let recorder = Recorder::new(plan.rules(), &folder.join(HISTORY))?;
     let accounts: Vec<Account> = (0..plan.users)
         .map(|number| {
             let user = fleet.world.user("t");
@@ -144,35 +152,35 @@ pub fn run(plan: &Plan) -> Result<Summary> {
     let log = fs::File::create(folder.join("faults.log"))?;
     let began = Instant::now();
 
-    let (stormed, counts, storms) = std::thread::scope(|scope| {
+    let (stormed, done) = std::thread::scope(|scope| {
         let everybody = scope.spawn(|| clients.run());
         let mut nemesis = Nemesis::new(&mut fleet, &recorder, plan.seed, log);
         let stormed = nemesis.run(plan.length, plan.failover, |nemesis| {
-            let faults: usize = nemesis.counts.values().sum();
             println!(
-                "{:6.0} s: {} operations, {} storms, {faults} faults",
+                "{:6.0} s: {} operations, {} storms, {} faults",
                 began.elapsed().as_secs_f64(),
                 recorder.count(),
-                nemesis.storms
+                nemesis.storms,
+                nemesis.counts.values().sum::<usize>(),
             );
         });
         clients.stop.store(true, Ordering::Relaxed);
         let _ = everybody.join();
-        (stormed, std::mem::take(&mut nemesis.counts), nemesis.storms)
+        (stormed, Done::of(&nemesis))
     });
     // What was begun and forgotten is over when nobody owns it any more.
     std::thread::sleep(Duration::from_millis(OWNER_DEADLINE_MS) + Duration::from_secs(2));
     let database = stormed.as_ref().ok().map(|()| database::accounts(&fleet.database_url(), &names));
     drop(fleet);
 
-    let history = recorder.history();
-    fs::write(folder.join("history.json"), serde_json::to_string(&history)?)?;
-    let mut violations = checker::check(&history);
+    recorder.flush()?;
+    let history = History::read(BufReader::new(fs::File::open(folder.join(HISTORY))?))?;
     if let Some(database) = &database {
         fs::write(folder.join("database.json"), serde_json::to_string(database)?)?;
-        violations.extend(audit::check(&history, database));
     }
-    let summary = Summary::of(&history, &violations, counts, storms, plan, began.elapsed());
+    let ran = began.elapsed();
+    let verdict = checker::judge(&history, database.as_ref());
+    let summary = Summary::of(&history, &verdict, &done, plan, ran);
     fs::write(folder.join("summary.txt"), &summary.text)?;
     if stormed.is_err() {
         println!("{}", summary.text);

@@ -1,29 +1,41 @@
 //! Where clients write down what they did and saw.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::history::{Action, Calm, History, Isolated, Operation, Outcome, Rules, SessionNo, Us};
+use crate::history::{Action, Calm, Isolated, Line, Lost, Operation, Outcome, Rules, SessionNo, Us};
 
-/// Records of a run.
+/// Records of a run, on disk.
 pub struct Recorder {
     began: Instant,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
-    history: History,
+    file: BufWriter<File>,
+    operations: u32,
     numbers: HashMap<String, SessionNo>,
 }
 
+impl Inner {
+    fn write(&mut self, line: &Line) {
+        line.write(&mut self.file).expect("room for the history");
+    }
+}
+
 impl Recorder {
-    /// An empty history.
-    #[must_use]
-    pub fn new(rules: Rules) -> Self {
-        let history =
-            History { rules, calm: Vec::new(), isolated: Vec::new(), sessions: Vec::new(), operations: Vec::new() };
-        Self { began: Instant::now(), inner: Mutex::new(Inner { history, numbers: HashMap::new() }) }
+    /// An empty history in this file.
+    ///
+    /// # Errors
+    /// If the file cannot be made.
+    pub fn new(rules: Rules, path: &Path) -> std::io::Result<Self> {
+        let mut inner = Inner { file: BufWriter::new(File::create(path)?), operations: 0, numbers: HashMap::new() };
+        inner.write(&Line::Rules(rules));
+        Ok(Self { began: Instant::now(), inner: Mutex::new(inner) })
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
@@ -43,8 +55,8 @@ impl Recorder {
             if let Some(number) = inner.numbers.get(id) {
                 return *number;
             }
-            let number = SessionNo(u32::try_from(inner.history.sessions.len()).unwrap_or(u32::MAX));
-            inner.history.sessions.push(id.to_owned());
+            let number = SessionNo(u32::try_from(inner.numbers.len()).unwrap_or(u32::MAX));
+            inner.write(&Line::Session(id.to_owned()));
             inner.numbers.insert(id.to_owned(), number);
             number
         })
@@ -54,32 +66,39 @@ impl Recorder {
     pub fn record(&self, user: u32, client: u32, edge: u8, sent_us: Us, action: Action, outcome: Outcome) {
         let returned_us = self.now_us();
         self.with(|inner| {
-            let operations = &mut inner.history.operations;
-            let id = u32::try_from(operations.len()).unwrap_or(u32::MAX);
-            operations.push(Operation { id, user, client, edge, sent_us, returned_us, action, outcome });
+            let id = inner.operations;
+            inner.operations += 1;
+            inner.write(&Line::Operation(Operation { id, user, client, edge, sent_us, returned_us, action, outcome }));
         });
     }
 
     /// Everything was up in this stretch.
     pub fn calm(&self, from_us: Us, until_us: Us) {
-        self.with(|inner| inner.history.calm.push(Calm { from_us, until_us }));
+        self.with(|inner| inner.write(&Line::Calm(Calm { from_us, until_us })));
     }
 
     /// This edge was isolated in this stretch.
     pub fn isolated(&self, edge: u8, from_us: Us, until_us: Us) {
-        self.with(|inner| inner.history.isolated.push(Isolated { edge, from_us, until_us }));
+        self.with(|inner| inner.write(&Line::Isolated(Isolated { edge, from_us, until_us })));
+    }
+
+    /// A promotion may have lost what was committed in this stretch.
+    pub fn lost(&self, lost: Lost) {
+        self.with(|inner| inner.write(&Line::Lost(lost)));
     }
 
     /// How many operations there are.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.with(|inner| inner.history.operations.len())
+    pub fn count(&self) -> u32 {
+        self.with(|inner| inner.operations)
     }
 
-    /// The history so far.
-    #[must_use]
-    pub fn history(&self) -> History {
-        self.with(|inner| inner.history.clone())
+    /// All that was written is in the file.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn flush(&self) -> std::io::Result<()> {
+        self.with(|inner| inner.file.flush())
     }
 }
 

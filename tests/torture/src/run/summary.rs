@@ -5,11 +5,35 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Plan;
-use crate::checker::{self, Violation, refusals};
-use crate::history::{History, Outcome, Why};
+use super::faults::Kind;
+use super::nemesis::{Nemesis, Spent};
+use crate::checker::{self, Verdict, Violation, refusals};
+use crate::history::{Action, History, Outcome, Why};
 
 /// How many violations are explained in full.
 const SHOWN: usize = 12;
+
+/// What was done to the parts.
+#[derive(Clone, Debug)]
+pub struct Done {
+    faults: BTreeMap<Kind, usize>,
+    storms: usize,
+    spent: Spent,
+    remarks: Vec<String>,
+}
+
+impl Done {
+    /// By this one.
+    #[must_use]
+    pub fn of(nemesis: &Nemesis<'_>) -> Self {
+        Self {
+            faults: nemesis.counts.clone(),
+            storms: nemesis.storms,
+            spent: nemesis.spent,
+            remarks: nemesis.remarks.clone(),
+        }
+    }
+}
 
 /// The result of a run.
 #[derive(Clone, Debug)]
@@ -41,23 +65,11 @@ const fn kind(outcome: &Outcome) -> &'static str {
 impl Summary {
     /// Counts.
     #[must_use]
-    pub fn of(
-        history: &History,
-        violations: &[Violation],
-        faults: BTreeMap<String, usize>,
-        storms: usize,
-        plan: &Plan,
-        took: Duration,
-    ) -> Self {
+    pub fn of(history: &History, verdict: &Verdict, done: &Done, plan: &Plan, took: Duration) -> Self {
         let mut text = String::new();
-        let mut operations: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
-        for op in &history.operations {
-            *operations.entry(op.action.name()).or_default().entry(kind(&op.outcome)).or_default() += 1;
-        }
-        let calm_s = history.calm.iter().map(|calm| calm.until_us - calm.from_us).sum::<u64>() as f64 / 1e6;
         let _ = writeln!(
             text,
-            "seed {}, {:.0} s ({calm_s:.0} s of calm), bound {} ms, {} coordinators, {} edges, {} users, {} sessions",
+            "seed {}, {:.0} s, bound {} ms, {} coordinators, {} edges, {} users, {} sessions",
             plan.seed,
             took.as_secs_f64(),
             plan.max_staleness_ms,
@@ -66,29 +78,76 @@ impl Summary {
             plan.users,
             history.sessions.len()
         );
-        let _ = writeln!(text, "\noperations: {}", history.operations.len());
-        for (name, outcomes) in &operations {
-            let total: usize = outcomes.values().sum();
-            let each: Vec<String> = outcomes.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-            let _ = writeln!(text, "  {name:<20} {total:>8}   {}", each.join(", "));
+        let Spent { storm, healing, calm } = done.spent;
+        let [storm, healing, calm] = [storm, healing, calm].map(|time| time.as_secs_f64());
+        let _ = writeln!(text, "{storm:.0} s of storms, {healing:.0} s until all had recovered, {calm:.0} s of calm");
+        operations(&mut text, history);
+        let _ = writeln!(text, "\nfaults: {} in {} storms", done.faults.values().sum::<usize>(), done.storms);
+        for (kind, count) in &done.faults {
+            let _ = writeln!(text, "  {kind:<50} {count:>6}");
         }
-        let open: usize = checker::users(history).values().map(refusals::open_attempts).sum();
-        let _ = writeln!(text, "  attempts that nobody knows the end of: {open}");
-        let _ = writeln!(text, "\nfaults: {} in {storms} storms", faults.values().sum::<usize>());
-        for (name, count) in &faults {
-            let _ = writeln!(text, "  {name:<50} {count:>6}");
+        if !done.remarks.is_empty() {
+            let _ = writeln!(text, "\nfailover ({:?})", plan.failover);
+            for remark in &done.remarks {
+                let _ = writeln!(text, "  {remark}");
+            }
         }
-        let _ = writeln!(text, "\nviolations: {}", violations.len());
-        let mut by_rule: BTreeMap<&str, usize> = BTreeMap::new();
-        for violation in violations {
-            *by_rule.entry(violation.rule).or_default() += 1;
+        if let Some(forgiven) = &verdict.forgiven {
+            let _ = writeln!(
+                text,
+                "  taken for unknown: answers to {} operations; left out: {} pages of the {} sessions that lived then",
+                forgiven.operations, forgiven.pages, forgiven.sessions
+            );
+            counted(&mut text, "broken by what was lost", &verdict.by_loss);
+            // One of each.
+            let mut shown: BTreeMap<&str, &Violation> = BTreeMap::new();
+            for violation in &verdict.by_loss {
+                shown.entry(violation.rule).or_insert(violation);
+            }
+            explained(&mut text, shown.into_values(), history);
         }
-        for (rule, count) in by_rule {
-            let _ = writeln!(text, "  {rule:<10} {count}");
+        counted(&mut text, "violations", &verdict.violations);
+        explained(&mut text, verdict.violations.iter().take(SHOWN), history);
+        Self { text, violations: verdict.violations.len() }
+    }
+}
+
+fn operations(text: &mut String, history: &History) {
+    let mut by_name: BTreeMap<&str, (usize, BTreeMap<&str, usize>)> = BTreeMap::new();
+    let (mut calm, mut calm_pages) = (0, 0);
+    for op in &history.operations {
+        let (in_calm, outcomes) = by_name.entry(op.action.name()).or_default();
+        *outcomes.entry(kind(&op.outcome)).or_default() += 1;
+        if history.is_calm(op) {
+            *in_calm += 1;
+            calm += 1;
+            calm_pages += usize::from(matches!(op.action, Action::Check { .. }));
         }
-        for violation in violations.iter().take(SHOWN) {
-            let _ = writeln!(text, "{}", violation.explained(history));
-        }
-        Self { text, violations: violations.len() }
+    }
+    let all = history.operations.len();
+    let _ = writeln!(text, "\noperations: {all}, of them in calm: {calm} ({calm_pages} pages)");
+    for (name, (in_calm, outcomes)) in &by_name {
+        let total: usize = outcomes.values().sum();
+        let each: Vec<String> = outcomes.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        let _ = writeln!(text, "  {name:<20} {total:>8} {in_calm:>8} in calm   {}", each.join(", "));
+    }
+    let open: usize = checker::users(history).values().map(refusals::open_attempts).sum();
+    let _ = writeln!(text, "  attempts that nobody knows the end of: {open}");
+}
+
+fn counted(text: &mut String, what: &str, violations: &[Violation]) {
+    let _ = writeln!(text, "\n{what}: {}", violations.len());
+    let mut by_rule: BTreeMap<&str, usize> = BTreeMap::new();
+    for violation in violations {
+        *by_rule.entry(violation.rule).or_default() += 1;
+    }
+    for (rule, count) in by_rule {
+        let _ = writeln!(text, "  {rule:<10} {count}");
+    }
+}
+
+fn explained<'a>(text: &mut String, violations: impl IntoIterator<Item = &'a Violation>, history: &History) {
+    for violation in violations {
+        let _ = writeln!(text, "{}", violation.explained(history));
     }
 }

@@ -2,9 +2,10 @@
 //! excuse and never prove.
 
 use edgekeep_torture::checker;
+use edgekeep_torture::checker::audit::{self, Account, Accounts, Entry};
 use edgekeep_torture::history::{
-    Action, Attempt, Calm, History, Isolated, NewSecret, Operation, Outcome, Reason, Route, Rules, Secret, SessionNo,
-    Us, Why,
+    Action, Attempt, Calm, History, Isolated, Lost, NewSecret, Operation, Outcome, Reason, Route, Rules, Secret,
+    SessionNo, Us, Why,
 };
 
 const BOUND: Us = 1_000;
@@ -63,8 +64,8 @@ fn broken_with(
         action: *action,
         outcome: *outcome,
     });
-    let history =
-        History { rules, calm, isolated, sessions: vec!["a".into(), "b".into()], operations: operations.collect() };
+    let sessions = vec!["a".into(), "b".into()];
+    let history = History { calm, isolated, sessions, operations: operations.collect(), ..History::new(rules) };
     checker::check(&history).iter().map(|violation| violation.rule).collect()
 }
 
@@ -182,4 +183,41 @@ fn an_edge_with_a_deposed_primary_falls_closed() {
     assert_eq!(story(Route::Lease, 100 + BOUND), ["G8"]);
     assert_eq!(story(Route::Strict, 100), ["G8"]);
     assert!(story(Route::Strict, 5_000).is_empty());
+}
+
+#[test]
+fn a_session_is_taken_for_lost_only_where_a_promotion_can_have_lost_it() {
+    let rules = Rules {
+        bound_us: BOUND,
+        guess_limit: 3,
+        lockout_base_us: 10_000,
+        owner_deadline_us: 5_000,
+        late_us: 20_000,
+        idle_us: 50_000,
+        absolute_us: 100_000,
+    };
+    let operation = Operation {
+        id: 0,
+        user: 1,
+        client: 1,
+        edge: 0,
+        sent_us: 30_000,
+        returned_us: 30_010,
+        action: LOGOUT,
+        outcome: Outcome::Done,
+    };
+    let ended = Entry {
+        action: "session_ended".into(),
+        session: Some("a".into()),
+        reason: Some("signed_out".into()),
+        outcome: None,
+        lost: true,
+    };
+    let accounts = Accounts::from([(1, Account { audit: vec![ended], ..Account::default() })]);
+    let broken = |lost| {
+        let history = History { sessions: vec!["a".into()], operations: vec![operation], lost, ..History::new(rules) };
+        audit::check(&history, &accounts).iter().map(|violation| violation.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(broken(None), ["G9"]);
+    assert!(broken(Some(Lost { from_us: 0, until_us: 9 })).is_empty());
 }

@@ -5,12 +5,15 @@
 
 mod bug;
 mod by_hand;
+mod effect;
+mod recorded;
 mod system;
+mod user;
 
 use bug::Bug;
 use edgekeep_torture::checker::{self, Violation, audit};
 use proptest::prelude::*;
-use system::simulate;
+use system::{simulate, simulate_lossy};
 
 fn violations(seed: u64, bug: Option<Bug>) -> Vec<Violation> {
     let (history, accounts) = simulate(seed, bug);
@@ -28,6 +31,59 @@ proptest! {
         found.extend(audit::check(&history, &accounts));
         let shown: Vec<String> = found.iter().take(3).map(|violation| violation.explained(&history)).collect();
         prop_assert!(found.is_empty(), "{}", shown.join("\n"));
+    }
+
+    #[test]
+    fn what_a_promotion_has_lost_is_forgiven(seed: u64) {
+        let (history, accounts) = simulate_lossy(seed, None);
+        let found = checker::judge(&history, Some(&accounts)).violations;
+        let shown: Vec<String> = found.iter().take(3).map(|violation| violation.explained(&history)).collect();
+        prop_assert!(found.is_empty(), "{}", shown.join("\n"));
+    }
+}
+
+/// These rules are broken by the loss in one of a few seeds.
+#[test]
+fn what_a_promotion_has_lost_is_seen() {
+    let mut rules = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let (history, accounts) = simulate_lossy(seed, None);
+        rules.extend(checker::judge(&history, Some(&accounts)).by_loss.iter().map(|violation| violation.rule));
+    }
+    println!("broken by a loss: {rules:?}");
+    for rule in ["G2", "G4", "G9"] {
+        assert!(rules.contains(rule), "{rule} is not broken by a loss: {rules:?}");
+    }
+}
+
+/// A promotion is no excuse for what it has not brought about.
+#[test]
+fn a_loss_excuses_nothing_else() {
+    use Bug::{
+        CommitCancelled, KeyNotUnique, LeaseTooLong, LoginLost, NoLimit, RefusesValid, ReplayResurrects, RoleTooOld,
+        StoredTwice, StrictFromOldRead, TwoSessions, WrongIsRight,
+    };
+    for bug in [
+        CommitCancelled,
+        KeyNotUnique,
+        LeaseTooLong,
+        LoginLost,
+        NoLimit,
+        RefusesValid,
+        ReplayResurrects,
+        RoleTooOld,
+        StoredTwice,
+        StrictFromOldRead,
+        TwoSessions,
+        WrongIsRight,
+    ] {
+        let caught = (0..20).filter(|seed| {
+            let (history, accounts) = simulate_lossy(*seed, Some(bug));
+            !checker::judge(&history, Some(&accounts)).violations.is_empty()
+        });
+        let caught = caught.count();
+        println!("{bug:?}: caught with {caught} of 20 seeds");
+        assert!(caught > 0, "{bug:?} goes unseen beside a loss");
     }
 }
 

@@ -4,57 +4,19 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
-use edgekeep_torture::checker::audit::{Account, Accounts, Entry, StoredAttempt};
+use edgekeep_torture::checker::audit::Accounts;
 use edgekeep_torture::history::{
-    Action, Attempt, Calm, History, NewSecret, Operation, Outcome, Reason, Route, Rules, Secret, SessionNo, Us, Why,
+    Action, Attempt, Calm, History, Lost, NewSecret, Operation, Outcome, Route, Secret, SessionNo, Us,
 };
 
 use crate::bug::{Bug, Random};
+use crate::user::{MS, RULES, User};
 
-const MS: Us = 1_000;
-const RULES: Rules = Rules {
-    bound_us: 2_000 * MS,
-    guess_limit: 5,
-    lockout_base_us: 3_000 * MS,
-    owner_deadline_us: 3_000 * MS,
-    late_us: 10_000 * MS,
-    idle_us: 20_000 * MS,
-    absolute_us: 40_000 * MS,
-};
 const USERS: u32 = 2;
 const CLIENTS: u32 = 4;
 const OPERATIONS: usize = 900;
-
-#[derive(Clone, Debug)]
-struct State {
-    current: Option<SessionNo>,
-    beside: Option<SessionNo>,
-    enabled: bool,
-    role: bool,
-    password: u32,
-}
-
-#[derive(Default)]
-struct Session {
-    born: Us,
-    used: Us,
-    expires_at_ms: u64,
-    ended: Option<Reason>,
-    unheard: bool,
-}
-
-type Key = (u8, Attempt, Option<NewSecret>);
-
-struct User {
-    /// States, each from an instant on.
-    states: Vec<(Us, State)>,
-    sessions: HashMap<SessionNo, Session>,
-    settled: HashMap<Key, Result<Option<SessionNo>, ()>>,
-    failures: u32,
-    locked_until: Us,
-    next_password: u32,
-    account: Account,
-}
+/// What a promotion loses, if there is one: outside of calm.
+const LOST: Lost = Lost { from_us: 13_200 * MS, until_us: 14_700 * MS };
 
 /// When, its number, user, client, and 0 for a beginning or 1 for an effect.
 type Event = (Us, u64, u32, u32, u8);
@@ -74,68 +36,42 @@ struct Client {
     retry: Option<(Action, u8)>,
 }
 
-struct World {
-    random: Random,
-    bug: Option<Bug>,
-    users: Vec<User>,
+pub struct World {
+    pub random: Random,
+    pub bug: Option<Bug>,
+    pub users: Vec<User>,
     clients: HashMap<(u32, u32), Client>,
-    history: History,
+    pub history: History,
     next_key: u32,
+    /// As they were replicated, while something is being lost.
+    replicated: Vec<User>,
 }
 
 /// Runs one seed. The same seed gives the same history.
 pub fn simulate(seed: u64, bug: Option<Bug>) -> (History, Accounts) {
-    let initial = State { current: None, beside: None, enabled: true, role: false, password: 0 };
-    let user = || User {
-        states: vec![(0, initial.clone())],
-        sessions: HashMap::new(),
-        settled: HashMap::new(),
-        failures: 0,
-        locked_until: 0,
-        next_password: 1,
-        account: Account::default(),
-    };
+    play(seed, bug, None)
+}
+
+/// The same with a promotion that loses what was acknowledged.
+pub fn simulate_lossy(seed: u64, bug: Option<Bug>) -> (History, Accounts) {
+    play(seed, bug, Some(LOST))
+}
+
+fn play(seed: u64, bug: Option<Bug>, lost: Option<Lost>) -> (History, Accounts) {
     let calm = (0..100).map(|n| Calm { from_us: n * 8_000 * MS, until_us: n * 8_000 * MS + 5_000 * MS }).collect();
-    let history = History { rules: RULES, calm, isolated: Vec::new(), sessions: Vec::new(), operations: Vec::new() };
+    let history = History { calm, lost, ..History::new(RULES) };
     let mut world = World {
         random: Random(seed),
         bug,
-        users: (0..USERS).map(|_| user()).collect(),
+        users: (0..USERS).map(|_| User::new()).collect(),
         clients: HashMap::new(),
         history,
         next_key: 0,
+        replicated: Vec::new(),
     };
     world.run();
-    let accounts: BTreeMap<u32, Account> = (0..USERS).zip(world.users.iter().map(User::finished)).collect();
+    let accounts: BTreeMap<u32, _> = (0..USERS).zip(world.users.iter().map(User::finished)).collect();
     (world.history, accounts)
-}
-
-impl User {
-    fn now(&self) -> State {
-        self.states.last().unwrap().1.clone()
-    }
-
-    /// The state as it was then.
-    fn at(&self, us: Us) -> State {
-        let after = self.states.partition_point(|(from, _)| *from <= us);
-        self.states[after.max(1) - 1].1.clone()
-    }
-
-    fn change(&mut self, at: Us, state: State) {
-        self.states.push((at, state));
-    }
-
-    fn log(&mut self, action: &str, session: Option<SessionNo>, reason: Option<Reason>, outcome: Option<&str>) {
-        let reason = reason.map(|reason| serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned());
-        let (session, outcome) = (session.map(|number| format!("s{}", number.0)), outcome.map(str::to_owned));
-        self.account.audit.push(Entry { action: action.into(), session, reason, outcome });
-    }
-
-    fn finished(&self) -> Account {
-        let now = self.now();
-        let current = now.current.iter().map(|number| format!("s{}", number.0)).collect();
-        Account { current, disabled: !now.enabled, role: now.role, ..self.account.clone() }
-    }
 }
 
 impl World {
@@ -151,6 +87,7 @@ impl World {
         }
         while let Some(Reverse((now, number, user, client, what))) = queue.pop() {
             order += 1;
+            self.lose(now);
             if what == 0 {
                 if self.history.operations.len() >= OPERATIONS {
                     continue;
@@ -199,6 +136,16 @@ impl World {
             self.record(user, client, at.action, at.sent, returned, outcome);
             let think = if self.random.one_in(100) { 25_000 } else { self.random.below(300) };
             queue.push(Reverse((returned + think * MS, order, user, client, 0)));
+        }
+    }
+
+    fn lose(&mut self, now: Us) {
+        let Some(lost) = self.history.lost else { return };
+        if now > lost.until_us {
+            let replicated = std::mem::take(&mut self.replicated);
+            self.users.iter_mut().zip(replicated).for_each(|(user, old)| user.forget_since(old));
+        } else if now >= lost.from_us && self.replicated.is_empty() {
+            self.replicated.clone_from(&self.users);
         }
     }
 
@@ -275,243 +222,5 @@ impl World {
             n if n % 4 == 2 => Action::Check { session, route: Route::StrictRole },
             _ => Action::Check { session, route: Route::Lease },
         }
-    }
-
-    fn effect(&mut self, number: u32, action: Action, sent: Us, now: Us) -> Outcome {
-        let bug = self.bug;
-        match action {
-            Action::Check { session, route } => self.check(number, session, route, sent, now),
-            Action::Login { attempt, presents } => self.attempt(number, (0, attempt, None), presents, None, now),
-            Action::LogoutEverywhere { attempt } => self.attempt(number, (1, attempt, None), None, None, now),
-            Action::ChangePassword { attempt, new, by } => {
-                self.attempt(number, (2, attempt, Some(new)), None, Some(by), now)
-            }
-            Action::Logout { session } => {
-                let cancelled = bug == Some(Bug::CommitCancelled) && self.random.one_in(2);
-                let user = &mut self.users[number as usize];
-                let state = user.now();
-                if !cancelled && (state.current == Some(session) || state.beside == Some(session)) {
-                    user.sessions.get_mut(&session).unwrap().unheard = bug == Some(Bug::LogoutUnheard);
-                    user.end(now, Reason::SignedOut);
-                }
-                Outcome::Done
-            }
-            Action::Disable | Action::Enable | Action::Revoke | Action::Unlock | Action::SetRole { .. } => {
-                let user = &mut self.users[number as usize];
-                match action {
-                    Action::Disable => user.end(now, Reason::Disabled),
-                    Action::Revoke => user.end(now, Reason::Revoked),
-                    Action::Unlock => {
-                        (user.failures, user.locked_until) = (0, 0);
-                        user.account.unlocked_ms.push(now / MS);
-                    }
-                    _ => {}
-                }
-                let mut state = user.now();
-                match action {
-                    Action::Disable => state.enabled = false,
-                    Action::Enable => state.enabled = true,
-                    Action::SetRole { role } => state.role = role,
-                    _ => {}
-                }
-                if action == Action::Revoke {
-                    user.log("sessions_revoked", None, None, None);
-                }
-                user.change(now, state);
-                Outcome::Done
-            }
-        }
-    }
-
-    fn check(&mut self, number: u32, session: SessionNo, route: Route, sent: Us, now: Us) -> Outcome {
-        let bug = self.bug;
-        let bound = RULES.bound_us;
-        let lag = self.random.below(bound - 1);
-        // What a lease knows is as old as the bound, a strict route's answer is from within the request.
-        let mut seen_at =
-            if route.is_strict() { sent + self.random.below(now - sent + 1) } else { now.saturating_sub(lag) };
-        match bug {
-            Some(Bug::LeaseTooLong) if !route.is_strict() => seen_at = now.saturating_sub(lag + bound),
-            Some(Bug::StrictFromOldRead) if route.is_strict() => {
-                seen_at = sent.saturating_sub(self.random.below(500) * MS)
-            }
-            _ => {}
-        }
-        let wrong = bug == Some(Bug::RefusesValid) && self.random.one_in(200);
-        let user = &mut self.users[number as usize];
-        let seen = user.at(seen_at);
-        let known = user.sessions.get_mut(&session).unwrap();
-        // A newer session than the view is no older view's business (G7).
-        let unseen = known.born > seen_at;
-        let expired = now >= (known.born + RULES.absolute_us).min(known.used + RULES.idle_us);
-        let alive = seen.current == Some(session) || seen.beside == Some(session) || unseen || known.unheard;
-        if wrong {
-            return Outcome::Refused(Why::NoSession(Reason::Revoked));
-        }
-        if expired && bug != Some(Bug::SlidingExpiry) {
-            return Outcome::Refused(Why::NoSession(Reason::Expired));
-        }
-        if !alive
-            || route.is_strict()
-                && known.ended.is_some()
-                && !unseen
-                && seen.current != Some(session)
-                && seen.beside != Some(session)
-        {
-            let reason = known.ended.unwrap_or(Reason::Revoked);
-            let said = if bug == Some(Bug::WrongReason) { Reason::PasswordChanged } else { reason };
-            return Outcome::Refused(Why::NoSession(said));
-        }
-        if bug == Some(Bug::SlidingExpiry) {
-            known.expires_at_ms += 1;
-        }
-        known.used = known.used.max(now);
-        let role_at = if bug == Some(Bug::RoleTooOld) { user.at(now.saturating_sub(3 * bound)) } else { seen };
-        if route.needs_role() && !role_at.role {
-            return Outcome::Refused(Why::Forbidden);
-        }
-        Outcome::Accepted { saw: Some((session, user.sessions[&session].expires_at_ms)) }
-    }
-
-    fn attempt(
-        &mut self,
-        number: u32,
-        key: Key,
-        presents: Option<SessionNo>,
-        by: Option<SessionNo>,
-        now: Us,
-    ) -> Outcome {
-        let bug = self.bug;
-        let chance = self.random.one_in(3);
-        let next = SessionNo(u32::try_from(self.history.sessions.len()).unwrap());
-        let user = &mut self.users[number as usize];
-        let (kind, attempt, new) = key;
-        if let Some(settled) = user.settled.get(&key)
-            && !(bug == Some(Bug::KeyNotUnique) && chance)
-        {
-            return match *settled {
-                Err(()) => Outcome::Refused(Why::Credentials),
-                Ok(None) => Outcome::Done,
-                Ok(Some(session)) if user.now().current == Some(session) => signed_in(user, session),
-                Ok(Some(session)) if bug == Some(Bug::ReplayResurrects) && chance => {
-                    user.end(now, Reason::SignedInElsewhere);
-                    let mut state = user.now();
-                    state.current = Some(session);
-                    user.change(now, state);
-                    signed_in(user, session)
-                }
-                Ok(Some(_)) => Outcome::Refused(Why::Gone),
-            };
-        }
-        if now < user.locked_until {
-            return Outcome::Refused(Why::Locked);
-        }
-        let state = user.now();
-        let right = match attempt.secret {
-            Secret::Chosen(n) => n == state.password && !(bug == Some(Bug::RightIsWrong) && chance),
-            Secret::Wrong(_) => bug == Some(Bug::WrongIsRight) && chance,
-        };
-        if kind == 2 && state.current != by {
-            return Outcome::Refused(Why::NoSession(Reason::SignedOut));
-        }
-        if new == Some(NewSecret::TooShort) {
-            if bug == Some(Bug::RefusalCounted) {
-                user.fail(now, bug);
-            }
-            return Outcome::Refused(Why::Invalid);
-        }
-        let operation = ["login", "logout_everywhere", "password_change"][usize::from(kind)];
-        if !right || !state.enabled && bug != Some(Bug::DisabledSignsIn) {
-            user.settled.insert(key, Err(()));
-            user.fail(now, bug);
-            user.log("refused", None, None, Some("invalid_credentials"));
-            for _ in 0..if bug == Some(Bug::StoredTwice) { 2 } else { 1 } {
-                user.store(now, operation, "invalid_credentials", None);
-            }
-            return Outcome::Refused(Why::Credentials);
-        }
-        if kind == 1 {
-            user.end(now, Reason::SignedOut);
-            user.settled.insert(key, Ok(None));
-            user.log(operation, None, None, Some("succeeded"));
-            user.store(now, operation, "succeeded", None);
-            return Outcome::Done;
-        }
-        (user.failures, user.locked_until) = (0, 0);
-        let keep = bug == Some(Bug::TwoSessions) && chance;
-        if !keep {
-            let presented = presents.is_some() && state.current == presents;
-            let reason = if kind == 2 {
-                Reason::PasswordChanged
-            } else if presented {
-                Reason::SignedOut
-            } else {
-                Reason::SignedInElsewhere
-            };
-            user.end(now, reason);
-        }
-        let lost = bug == Some(Bug::LoginLost) && chance;
-        let mut state = user.now();
-        if keep {
-            state.beside = state.current;
-        }
-        if !lost {
-            state.current = Some(next);
-        }
-        if let Some(NewSecret::Good(n)) = new {
-            state.password = n;
-        }
-        user.change(now, state);
-        let expires_at_ms = (now + RULES.absolute_us) / MS;
-        let ended = lost.then_some(Reason::Revoked);
-        user.sessions.insert(next, Session { born: now, used: now, expires_at_ms, ended, unheard: false });
-        user.settled.insert(key, Ok(Some(next)));
-        if !(bug == Some(Bug::AuditLost) && chance || lost) {
-            user.log(operation, Some(next), None, Some("succeeded"));
-        }
-        user.store(now, operation, "succeeded", Some(next));
-        self.history.sessions.push(format!("s{}", next.0));
-        signed_in(&self.users[number as usize], next)
-    }
-}
-
-fn signed_in(user: &User, session: SessionNo) -> Outcome {
-    Outcome::SignedIn { session, expires_at_ms: user.sessions[&session].expires_at_ms }
-}
-
-impl User {
-    fn end(&mut self, now: Us, reason: Reason) {
-        let mut state = self.now();
-        for session in [state.current.take(), state.beside.take()].into_iter().flatten() {
-            let known = self.sessions.get_mut(&session).unwrap();
-            let expired = now >= (known.born + RULES.absolute_us).min(known.used + RULES.idle_us);
-            known.ended = Some(if expired { Reason::Expired } else { reason });
-            let said = known.ended;
-            self.log("session_ended", Some(session), said, None);
-        }
-        self.change(now, state);
-    }
-
-    fn fail(&mut self, now: Us, bug: Option<Bug>) {
-        if self.locked_until > 0 {
-            (self.failures, self.locked_until) = (0, 0);
-        }
-        self.failures += if bug == Some(Bug::CountedTwice) { 2 } else { 1 };
-        if self.failures >= RULES.guess_limit && bug != Some(Bug::NoLimit) {
-            self.locked_until = now + RULES.lockout_base_us;
-            // The attempt that fills the run is stored just after this.
-            self.account.locked_ms.push(now / MS + 1);
-        }
-    }
-
-    fn store(&mut self, now: Us, operation: &str, outcome: &str, session: Option<SessionNo>) {
-        let session = session.map(|number| format!("s{}", number.0));
-        self.account.attempts.push(StoredAttempt {
-            operation: operation.into(),
-            outcome: Some(outcome.into()),
-            session,
-            reserved_ms: now / MS,
-            settled_ms: Some(now / MS),
-        });
     }
 }

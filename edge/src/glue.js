@@ -1,0 +1,72 @@
+// What would cost many crossings between WebAssembly and JavaScript, in one each. A crossing with a string costs about as
+// much as verifying a proof does. Nothing is decided here: `gateway.rs`, `incoming.rs` and `respond.rs` say what is done.
+// Lists are lines: no header's name or value can have a line break (RFC 9110 section 5.5).
+
+const lines = (text) => (text === "" ? [] : text.split("\n"));
+
+// Names and values in turns.
+const put = (headers, pairs, how) => {
+  const all = lines(pairs);
+  for (let at = 0; at + 1 < all.length; at += 2) headers[how](all[at], all[at + 1]);
+};
+
+// What every decision needs: method, address, and the `Cookie` header on a line of its own.
+export const headOf = (request) =>
+  `${request.method} ${request.url}\n${request.headers.get("cookie") ?? ""}`;
+
+export const namesOf = (request) => [...request.headers.keys()].join("\n");
+
+// The request as the origin gets it: at another address if one is given, without some headers and with others.
+// The original as "init" keeps its body as it is.
+export const onward = (request, url, noStore, without, having) => {
+  const moved = url === undefined ? request : new Request(url, request);
+  const onward = new Request(moved, noStore ? { redirect: "manual", cache: "no-store" } : { redirect: "manual" });
+  for (const name of lines(without)) onward.headers.delete(name);
+  put(onward.headers, having, "set");
+  return onward;
+};
+
+// The answer, or a failure if it has not begun in time. No abort signal: that would cut long bodies and WebSockets later.
+export const begun = (answer, ms) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+    answer.then(
+      (response) => {
+        clearTimeout(timer);
+        resolve(response);
+      },
+      (failure) => {
+        clearTimeout(timer);
+        reject(failure);
+      },
+    );
+  });
+
+// Status, whether it sets cookies, and after a space its `Cache-Control` if it has one.
+export const factsOf = ({ status, headers }) => {
+  const stored = headers.get("cache-control");
+  return `${status} ${headers.has("set-cookie") ? "cookies" : "none"}${stored === null ? "" : ` ${stored}`}`;
+};
+
+// The origin's answer with other headers; its body is handed on as it is.
+export const changed = (response, without, having, more) => {
+  const changed = new Response(response.body, response);
+  for (const name of lines(without)) changed.headers.delete(name);
+  put(changed.headers, having, "set");
+  put(changed.headers, more, "append");
+  return changed;
+};
+
+// An answer of our own: the headers that all of them have, and more. All before the body is there, or the platform would
+// add a `Content-Type` of its own.
+export const answer = (status, body, shared, more) => {
+  const headers = new Headers(shared);
+  put(headers, more, "append");
+  return new Response(body, { status, headers });
+};
+
+export const headersOf = (pairs) => {
+  const headers = new Headers();
+  put(headers, pairs, "set");
+  return headers;
+};
