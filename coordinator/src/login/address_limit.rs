@@ -132,6 +132,14 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_remembered_while_there_is_room() {
+        let (limit, start) = (limit(1, 1, 64), Instant::now());
+        let take = |n: u32| limit.take(&std::net::Ipv4Addr::from_bits(n).to_string(), start);
+        assert!((0..32).all(|n| take(n).is_ok()));
+        assert!((0..32).all(|n| take(n).is_err()), "taking turns helps nobody");
+    }
+
+    #[test]
     fn memory_is_bounded_and_zero_is_off() {
         let start = Instant::now();
         let small = limit(1, 1, 64);

@@ -203,6 +203,22 @@ async fn prefer_wait_holds_the_answer_until_it_holds_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hash_of_todays_parameters_is_kept() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    let hash = || async {
+        let hash: String =
+            sqlx::query_scalar("SELECT password_hash FROM users").fetch_one(&cluster.app.pool).await.unwrap();
+        hash
+    };
+    let before = hash().await;
+    for key in 0..4 {
+        cluster.signed_in("ann", &format!("key-{key}")).await;
+    }
+    assert_eq!(hash().await, before, "hashing it again costs a place in the queue");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logins_of_one_user_at_once_leave_one_session() {
     let cluster = Cluster::new().await;
     cluster.user("ann", &[]).await;
