@@ -168,6 +168,19 @@ fn pages_of_an_answer_that_is_given_up_are_forgotten() {
 }
 
 #[test]
+fn pages_of_which_one_starts_from_nothing_do_so_together() {
+    let mut relay = relay();
+    let first = relay.question();
+    let token = PageToken { instance: 1, to: position("60:60:"), read_at_ms: 4, after: (55, 4) };
+    let page = Head { next_page: Some(token), ..head(&first, "60:60:") };
+    assert_eq!(relay.take(&first, page, &[entry(4)], 1_300), Applied::More);
+    let second = relay.question();
+    let whole = Head { from: None, ..head(&second, "60:60:") };
+    assert_eq!(relay.take(&second, whole, &[entry(5)], 1_300), Applied::Complete);
+    assert_eq!(relay.users(Some("30:30:"), 1_300), (false, vec![2, 3, 1, 4, 5]));
+}
+
+#[test]
 fn pages_are_given_up_when_another_upstream_answers_from_behind_them() {
     let mut relay = relay();
     let first = relay.question();
@@ -301,7 +314,7 @@ fn answers_without_news_push_no_position_out() {
 #[test]
 fn the_oldest_positions_are_given_up_for_room() {
     // 4,096 positions, or 262,144 transactions in progress in all of them.
-    for (most, in_progress) in [(4_096, 0), (262, 1_000)] {
+    for (most, in_progress) in [(4_096, 0), (256, 1_024)] {
         let xips = (1..=in_progress).map(|xid: u32| xid.to_string()).collect::<Vec<_>>().join(",");
         let nth = |nth: u32| format!("{}:{}:{xips}", if in_progress > 0 { 1 } else { 2_000 + nth }, 2_000 + nth);
         let mut relay = Relay::default();
@@ -309,10 +322,11 @@ fn the_oldest_positions_are_given_up_for_room() {
             assert_eq!(relay.next(&position, &[], 1_200), Applied::Complete);
         }
         assert_eq!(relay.asked(1, Some(&nth(1)), 1_200), Ok(None), "it is known, and nothing is new");
-        assert_eq!(relay.next(&nth(most + 1), &[], 1_200), Applied::Complete);
-        let from =
-            |cursor: &str| relay.asked(1, Some(cursor), 1_200).map(|answer| answer.map(|answer| answer.head.from));
-        assert_eq!([from(&nth(1)), from(&nth(2))], [Ok(Some(None)), Ok(None)]);
+        for gone in 1..=3 {
+            assert_eq!(relay.next(&nth(most + gone), &[], 1_200), Applied::Complete);
+            let [oldest, next] = [gone, gone + 1].map(|cursor| relay.asked(1, Some(&nth(cursor)), 1_200).unwrap());
+            assert_eq!((oldest.expect("everything").head.from, next), (None, None));
+        }
     }
 }
 
