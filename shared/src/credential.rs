@@ -126,6 +126,16 @@ mod tests {
         assert_ne!(*parse(&own).expect("a credential").proof, hash(&[0xff; 32]));
     }
 
+    /// Computed with another implementation of SHA-256 and HMAC: edges and coordinators of other versions compute the same.
+    #[test]
+    fn what_is_stored_and_what_a_relay_is_shown_are_fixed() {
+        let text = edge_credential("edge-1", &[0xff; 32]);
+        assert_eq!(*text, "ek_edge-1___________________________________________8");
+        assert_eq!(to_base64url(&hash(&[0xff; 32])), "fokxy-qvCB_rrStGteNhwNzpAdvP8pEVZi2ycUoODa0");
+        let feed = feed_credential(&text).expect("a credential");
+        assert_eq!(*feed, "ekf_edge-1_Rb0BmPHnvEUB0d7PpodDIiwduPpPk7BpDNLCpv_2kt4");
+    }
+
     #[test]
     fn edge_ids_are_plain() {
         assert!(is_edge_id("eu-1") && is_edge_id("a"));

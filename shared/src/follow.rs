@@ -16,6 +16,8 @@ use crate::view::{Applied, View, Why};
 const MAX_HOLD_MS: u32 = 1_000;
 /// The shortest hold, so that a tiny bound does not make a poll chain spin.
 const MIN_HOLD_MS: u32 = 20;
+/// The longest pause of a chain, and so the furthest that its deadline is set ahead for.
+const MAX_PAUSE_MS: u32 = 2 * MAX_HOLD_MS;
 /// What a poll may take beyond its hold, at most and at least.
 const MAX_SLACK_MS: u32 = 1_500;
 const MIN_SLACK_MS: u32 = 250;
@@ -124,7 +126,7 @@ impl Running {
     /// `subrequests`: what the invocation may ask, [`MIN_SUBREQUESTS`] or more.
     pub fn start(&mut self, now_ms: EdgeMs, subrequests: u32, id: impl FnOnce() -> u32) -> Option<Chain> {
         // A deadline further away than any chain sets was set before the clock went back.
-        let running = now_ms < self.until_ms && self.until_ms < now_ms + 2 * EdgeMs::from(CHAIN_MS);
+        let running = now_ms < self.until_ms && self.until_ms <= deadline(now_ms, MAX_PAUSE_MS);
         if running && !self.short_of_turns {
             return None;
         }
@@ -233,6 +235,7 @@ mod tests {
         assert_eq!(hold_ms(Some(2_000), None), 500);
         assert_eq!(hold_ms(Some(5_000), Some(400)), 100);
         assert_eq!(hold_ms(Some(200), Some(5_000)), 50);
+        assert_eq!([None, Some(2_000), Some(5_000)].map(relay_hold_ms), [0, 125, 250], "a relay's: a quarter of that");
     }
 
     #[test]
@@ -261,10 +264,11 @@ mod tests {
         assert_eq!(running.start(late_ms + 1, 50, || 3), None);
         running.ended(&second);
         assert!(running.start(late_ms + 1, 50, || 3).is_some());
-        for back_ms in [60_000, 1_000_000] {
+        // The clock went back, by more than the longest deadline exceeds this one: it is not waited for.
+        for (back_ms, starts) in [(1_500, false), (1_501, true), (20_000, true), (60_000, true), (1_000_000, true)] {
             let mut running = Running::default();
             assert!(running.start(100_000, 50, || 1).is_some());
-            assert!(running.start(100_000 - back_ms, 50, || 2).is_some(), "the clock went back");
+            assert_eq!(running.start(100_000 - back_ms, 50, || 2).is_some(), starts, "{back_ms}");
         }
     }
 

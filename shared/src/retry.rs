@@ -250,7 +250,11 @@ mod tests {
             relays.failed(1, 1, now_ms, 0);
         }
         assert_eq!((relays.index(1, 126_999, || 0), relays.index(1, 127_000, || 0)), (None, Some(0)), "32 s at most");
-        assert_eq!(relays.index(1, 0, || 0), Some(0), "the clock went back");
+        assert_eq!(
+            (relays.index(1, 95_000, || 0), relays.index(1, 94_999, || 0)),
+            (None, Some(0)),
+            "the clock went back"
+        );
         relays.answered();
         relays.failed(0, 1, 200_000, u32::MAX);
         assert_eq!(

@@ -29,7 +29,7 @@ use crate::view::{Applied, Why};
 
 /// The most positions that are remembered: a minute and more of an answer every 15 ms. Edges ask every second.
 const MAX_POSITIONS: usize = 4_096;
-/// The most transactions in progress in all of them together (2 MiB).
+/// The most transactions in progress in all of them together (2 MiB); many times more than one position has.
 const MAX_LOGGED_XIDS: usize = 262_144;
 
 /// What was covered after which answer, oldest first.
@@ -68,7 +68,7 @@ impl Log {
                 self.covered.push_back(Covered { epoch, position: position.clone(), number });
             }
         }
-        while self.covered.len() > MAX_POSITIONS || (self.xids > MAX_LOGGED_XIDS && self.covered.len() > 1) {
+        while self.covered.len() > MAX_POSITIONS || self.xids > MAX_LOGGED_XIDS {
             let Some(oldest) = self.covered.pop_front() else { break };
             self.xids -= oldest.position.xip.len();
         }

@@ -22,7 +22,8 @@ const BUCKET_MS: u64 = 4_096;
 /// Bits of the revision's counter that are kept; higher counts saturate, upwards.
 const COUNTER_MAX: u64 = u32::MAX as u64;
 
-/// The entries do not fit into [`MAX_USERS`], or one is needed longer than the table can say (about 3 days).
+/// The entries do not fit into [`MAX_USERS`], or one is needed longer than the table can say: 3 days past the last pruning;
+/// before the first one 1.5 days longer than the first entry, because others may be needed less long than that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many entries")]
 pub struct TableFull;
@@ -351,6 +352,20 @@ mod tests {
         table.raise(UserId(5), huge, T0).expect("fits");
         assert!(table.get(UserId(5)).is_some_and(|revision| revision > huge && revision.epoch() == 2));
         assert_eq!(table.raise(UserId(6), Revision(1), T0 + 4 * 86_400_000), Err(TableFull));
+    }
+
+    #[test]
+    fn how_long_an_entry_may_be_needed_counts_from_the_first_one_and_then_from_the_last_pruning() {
+        const HOUR_MS: u64 = 3_600_000;
+        let mut table = RevisionTable::default();
+        let mut fits_for_h = |hours, pruned| {
+            if pruned {
+                table.prune(T0);
+            }
+            table.raise(UserId(hours), Revision(1), T0 + hours * HOUR_MS).is_ok()
+        };
+        assert_eq!([0, 37, 38].map(|hours| fits_for_h(hours, false)), [true, true, false]);
+        assert_eq!([74, 75].map(|hours| fits_for_h(hours, true)), [true, false]);
     }
 
     #[test]

@@ -168,6 +168,34 @@ fn pages_of_an_answer_that_is_given_up_are_forgotten() {
 }
 
 #[test]
+fn pages_of_which_one_starts_from_nothing_do_so_together() {
+    let mut relay = relay();
+    let first = relay.question();
+    let token = PageToken { instance: 1, to: position("60:60:"), read_at_ms: 4, after: (55, 4) };
+    let page = Head { next_page: Some(token), ..head(&first, "60:60:") };
+    assert_eq!(relay.take(&first, page, &[entry(4)], 1_300), Applied::More);
+    let second = relay.question();
+    let whole = Head { from: None, ..head(&second, "60:60:") };
+    assert_eq!(relay.take(&second, whole, &[entry(5)], 1_300), Applied::Complete);
+    assert_eq!(relay.users(Some("30:30:"), 1_300), (false, vec![2, 3, 1, 4, 5]));
+}
+
+#[test]
+fn pages_are_given_up_when_another_upstream_answers_from_behind_them() {
+    let mut relay = relay();
+    let first = relay.question();
+    let token = PageToken { instance: 1, to: position("10:10:"), read_at_ms: 4, after: (5, 4) };
+    let page = Head { epoch: 2, next_page: Some(token.clone()), ..head(&first, "10:10:") };
+    assert_eq!(relay.take(&first, page, &[entry(4)], 1_300), Applied::More);
+    // This one has not reached the new epoch.
+    let second = relay.question();
+    assert_eq!(second.page, Some(token));
+    let old = head(&second, "10:10:");
+    assert_eq!(relay.take(&second, old, &[], 1_400), Applied::Dropped(Why::Behind));
+    assert_eq!((relay.question().page, relay.question().hold_ms), (None, 100));
+}
+
+#[test]
 fn ages_count_from_sending_and_take_a_percent_of_each_clock() {
     let mut relay = Relay::default();
     let question = relay.question();
@@ -252,7 +280,8 @@ fn in_a_new_epoch_everything_is_asked_for_again() {
     let whole = Head { epoch: 2, read_at_ms: 400_000, ..head(&question, "10:10:") };
     let entries = [entry(1), entry(2), entry(3), short, entry(8)];
     assert_eq!(relay.take(&question, whole, &entries, 1_500), Applied::Complete);
-    // Whoever stands in an older epoch starts over.
+    // Whoever has reached the new one gets what came after it; whoever stands in an older epoch starts over.
+    assert_eq!(relay.asked(2, Some("10:10:"), 1_500), Ok(None), "nothing is new: it is held");
     for from in [None, Some("60:60:")] {
         let answer = relay.asked(1, from, 1_500).unwrap().expect("an answer");
         assert_eq!((answer.head.epoch, answer.head.from, answer.head.read_at_ms), (2, None, 400_000));
@@ -284,4 +313,45 @@ fn a_cursor_that_neither_covers_nor_is_covered_waits_before_it_gets_everything()
     assert_eq!(relay.asked(1, Some("35:50:35"), 1_200), Ok(None));
     assert_eq!(relay.next("60:60:", &[], 1_300), Applied::Complete);
     assert_eq!(relay.users(Some("35:50:35"), 1_300), (false, vec![1]));
+}
+
+#[test]
+fn answers_without_news_push_no_position_out() {
+    let mut relay = relay();
+    for nth in 0..5_000 {
+        assert_eq!(relay.next("40:40:", &[], 1_300 + nth), Applied::Complete);
+    }
+    assert_eq!(relay.users(Some("20:20:"), 6_300), (true, vec![3, 1]));
+}
+
+#[test]
+fn the_oldest_positions_are_given_up_for_room() {
+    // 4,096 positions, or 262,144 transactions in progress in all of them.
+    for (most, in_progress) in [(4_096, 0), (256, 1_024)] {
+        let xips = (1..=in_progress).map(|xid: u32| xid.to_string()).collect::<Vec<_>>().join(",");
+        let nth = |nth: u32| format!("{}:{}:{xips}", if in_progress > 0 { 1 } else { 2_000 + nth }, 2_000 + nth);
+        let mut relay = Relay::default();
+        for position in (1..=most).map(nth) {
+            assert_eq!(relay.next(&position, &[], 1_200), Applied::Complete);
+        }
+        assert_eq!(relay.asked(1, Some(&nth(1)), 1_200), Ok(None), "it is known, and nothing is new");
+        for gone in 1..=3 {
+            assert_eq!(relay.next(&nth(most + gone), &[], 1_200), Applied::Complete);
+            let [oldest, next] = [gone, gone + 1].map(|cursor| relay.asked(1, Some(&nth(cursor)), 1_200).unwrap());
+            assert_eq!((oldest.expect("everything").head.from, next), (None, None));
+        }
+    }
+}
+
+#[test]
+fn a_cursor_that_is_to_be_replaced_is_answered_at_once_also_if_nothing_is_new() {
+    let mut relay = Relay::default();
+    assert_eq!(relay.next("40:40:", &[], 1_200), Applied::Complete);
+    let answer = relay.asked(1, Some("30:30:"), 1_200).unwrap().expect("not covered by anything that is known");
+    assert_eq!((answer.head.from, answer.entries.len()), (None, 0));
+    let question = relay.question();
+    let failover = Head { epoch: 2, ..head(&question, "10:10:") };
+    assert_eq!(relay.take(&question, failover, &[], 1_300), Applied::Complete);
+    let answer = relay.asked(1, Some("40:40:"), 1_300).unwrap().expect("of an older epoch");
+    assert_eq!((answer.head.epoch, answer.head.from, answer.entries.len()), (2, Some(position("40:40:")), 0));
 }
