@@ -66,6 +66,10 @@ pub enum Sabotage {
     PasswordNotRechecked,
     /// A success clears the places of attempts that are under way.
     SuccessClearsOthers,
+    /// A coordinator's time runs ahead of the others' by the first wait: a run begins before its wait is over.
+    RunBeforeItsWait,
+    /// The runs since the last success are not remembered: every wait is the first one, and no failure needs an administrator.
+    RunsForgotten,
     /// The lock is checked before the attempt is looked up: a replay of an outcome is answered with "locked".
     LockBeforeLookup,
     /// Settling does not check that the attempt is unsettled.

@@ -70,6 +70,8 @@ in_login! {
     every_success_clears: EverySuccessClears in login::everywhere() => "G6";
     password_not_rechecked: PasswordNotRechecked in login::changes() => "G5";
     success_clears_others: SuccessClearsOthers in login::guesses() => "G6";
+    run_before_its_wait: RunBeforeItsWait in login::guesses() => "G6";
+    runs_forgotten: RunsForgotten in login::runs() => "G6";
     lock_before_lookup: LockBeforeLookup in login::small() => "G4";
     settle_unguarded: SettleUnguarded in login::small() => "G4";
     settled_apart: SettledApart in login::small() => "G9";
