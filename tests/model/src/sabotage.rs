@@ -30,6 +30,8 @@ pub enum Sabotage {
     RelayAgeFromReceipt,
     /// A relay takes the last answer of its upstream for all that there is.
     RelayTakesTheLastForAll,
+    /// A relay that restarts goes on from the position that it had, without what it had heard.
+    RelayKeepsItsCursor,
     /// The way back counts as held, though the answer had left by then.
     ReturnCountsAsHeld,
     /// The heartbeat runs on another connection than the read: it reaches the new primary, the read the old one.

@@ -39,6 +39,7 @@ in_feed! {
     age_not_stated: AgeNotStated in scenarios::lease() => "G2";
     relay_age_from_receipt: RelayAgeFromReceipt in scenarios::relay() => "G2";
     relay_takes_the_last_for_all: RelayTakesTheLastForAll in scenarios::relayed() => "G2";
+    relay_keeps_its_cursor: RelayKeepsItsCursor in scenarios::relay_restarts() => "G2";
     return_counts_as_held: ReturnCountsAsHeld in scenarios::lease() => "G2";
     heartbeat_elsewhere: HeartbeatElsewhere in scenarios::failover(false) => "G2";
     equal_revisions_after_failover: EqualRevisionsAfterFailover in scenarios::failover(true) => "G2";
