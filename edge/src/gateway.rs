@@ -23,8 +23,8 @@ use crate::state;
 
 /// How far back the assertion's `nbf` lies, so that an origin whose clock is a little behind accepts it.
 const NOT_BEFORE_SLACK_S: u64 = 5;
-/// Headers that some caches obey before `Cache-Control` (RFC 9213 and its forerunners).
-const FOR_SHARED_CACHES: [&str; 3] = ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Surrogate-Control"];
+/// Headers that some caches obey before `Cache-Control` (RFC 9213, its forerunners, nginx), a line each.
+const FOR_SHARED_CACHES: &str = "CDN-Cache-Control\nCloudflare-CDN-Cache-Control\nSurrogate-Control\nX-Accel-Expires";
 
 /// Sends an allowed request to the origin. `gated` says that a session was needed.
 ///
@@ -153,11 +153,12 @@ fn assertion_for(origin: &Origin, allowed: &Allowed, who: &Identity) -> Result<R
     Ok(token)
 }
 
-/// The origin's `Cache-Control` gives way to `no-store` (design 2.1, 2.4): always where a cookie of ours is set or a
-/// session was needed; on a public route for somebody who is known, unless the origin says something itself.
-fn gives_way(theirs: Option<&str>, sets_cookies: bool, gated: bool, known: bool) -> bool {
+/// The origin's word about caches gives way to `no-store` (design 2.1, 2.4): always where a cookie of ours is set or a
+/// session was needed; on a public route for somebody who is known, unless the origin says something itself. A plain
+/// `no-store` may stand, if nothing that shared caches obey before it contradicts it (`others`).
+fn gives_way(theirs: Option<&str>, others: bool, sets_cookies: bool, gated: bool, known: bool) -> bool {
     match theirs {
-        Some(theirs) if theirs.trim().eq_ignore_ascii_case("no-store") => false,
+        Some(theirs) if theirs.trim().eq_ignore_ascii_case("no-store") => others && (sets_cookies || gated),
         Some(_) => sets_cookies || gated,
         None => sets_cookies || gated || known,
     }
@@ -165,7 +166,7 @@ fn gives_way(theirs: Option<&str>, sets_cookies: bool, gated: bool, known: bool)
 
 /// The origin's answer as the client sees it: the same object, unless something has to be changed.
 fn answer(response: Response, allowed: &Allowed, gated: bool) -> Result<Response, JsFailure> {
-    let facts = Facts::of(&response);
+    let facts = Facts::of(&response, FOR_SHARED_CACHES);
     // A switched protocol has no body and takes no changes.
     if facts.status == 101 {
         return Ok(response);
@@ -173,7 +174,7 @@ fn answer(response: Response, allowed: &Allowed, gated: bool) -> Result<Response
     let theirs = if facts.sets_cookies { js::set_cookies(&response.headers()) } else { Vec::new() };
     let strip_theirs = theirs.iter().any(|cookie| sets_ours(cookie));
     let (set_cookies, known) = (&allowed.set_cookies, allowed.passage.identity.is_some());
-    let gives_way = gives_way(facts.cache_control.as_deref(), !set_cookies.is_empty(), gated, known);
+    let gives_way = gives_way(facts.cache_control.as_deref(), facts.has_others, !set_cookies.is_empty(), gated, known);
     if set_cookies.is_empty() && !strip_theirs && !gives_way {
         return Ok(response);
     }
@@ -186,7 +187,7 @@ fn answer(response: Response, allowed: &Allowed, gated: bool) -> Result<Response
     }
     if gives_way || !set_cookies.is_empty() {
         changes.having.pair("Cache-Control", "no-store");
-        for name in FOR_SHARED_CACHES {
+        for name in FOR_SHARED_CACHES.lines() {
             changes.without.line(name);
         }
     }
@@ -212,14 +213,18 @@ mod tests {
 
     #[test]
     fn what_was_made_for_somebody_is_stored_by_nobody() {
-        let public = Some("public, max-age=600");
-        assert!(gives_way(public, false, true, true), "a session was needed");
-        assert!(gives_way(public, true, false, false), "a cookie of ours is set");
-        assert!(gives_way(None, false, true, true));
-        assert!(gives_way(None, false, false, true), "public, for somebody who is known");
-        assert!(!gives_way(public, false, false, true), "public, and the origin says so");
-        assert!(!gives_way(None, false, false, false), "public, for anybody");
-        assert!(!gives_way(Some("No-Store"), true, true, true), "it says so already");
+        let (public, no_store) = (Some("public, max-age=600"), Some("No-Store"));
+        for others in [false, true] {
+            assert!(gives_way(public, others, false, true, true), "a session was needed");
+            assert!(gives_way(public, others, true, false, false), "a cookie of ours is set");
+            assert!(gives_way(None, others, false, true, true));
+            assert!(gives_way(None, others, false, false, true), "public, for somebody who is known");
+            assert!(!gives_way(public, others, false, false, true), "public, and the origin says so");
+            assert!(!gives_way(None, others, false, false, false), "public, for anybody");
+        }
+        assert!(!gives_way(no_store, false, true, true, true), "it says so already");
+        assert!(gives_way(no_store, true, false, true, true), "and says the contrary to shared caches");
+        assert!(gives_way(no_store, true, true, false, true));
     }
 
     #[test]

@@ -42,10 +42,12 @@ export const begun = (answer, ms) =>
     );
   });
 
-// Status, whether it sets cookies, and after a space its `Cache-Control` if it has one.
-export const factsOf = ({ status, headers }) => {
-  const stored = headers.get("cache-control");
-  return `${status} ${headers.has("set-cookie") ? "cookies" : "none"}${stored === null ? "" : ` ${stored}`}`;
+// Status, whether it sets cookies, whether it has one of these headers, and after a space its `Cache-Control` if it has one.
+export const factsOf = ({ status, headers }, others) => {
+  const cookies = headers.has("set-cookie") ? "cookies" : "none";
+  const other = lines(others).some((name) => headers.has(name)) ? "others" : "none";
+  const control = headers.get("cache-control");
+  return `${status} ${cookies} ${other}${control === null ? "" : ` ${control}`}`;
 };
 
 // The origin's answer with other headers; its body is handed on as it is.

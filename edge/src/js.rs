@@ -66,7 +66,7 @@ extern "C" {
     ) -> Result<Request, JsValue>;
     fn begun(answer: &Promise, ms: u32) -> Promise;
     #[wasm_bindgen(js_name = factsOf)]
-    fn facts_of(response: &Response) -> String;
+    fn facts_of(response: &Response, others: &str) -> String;
     #[wasm_bindgen(catch)]
     fn changed(response: &Response, without: &str, having: &str, more: &str) -> Result<Response, JsValue>;
     #[wasm_bindgen(catch)]
@@ -168,24 +168,27 @@ pub struct Facts {
     pub status: u16,
     /// It has a `Set-Cookie`.
     pub sets_cookies: bool,
+    /// It has one of the headers that were asked about.
+    pub has_others: bool,
     /// Its `Cache-Control`.
     pub cache_control: Option<String>,
 }
 
 impl Facts {
-    /// Those of an answer.
+    /// Those of an answer; `others` are names of headers, a line each.
     #[must_use]
-    pub fn of(response: &Response) -> Self {
-        Self::read(&facts_of(response))
+    pub fn of(response: &Response, others: &str) -> Self {
+        Self::read(&facts_of(response, others))
     }
 
     fn read(text: &str) -> Self {
-        let (status, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let (cookies, cache_control) = match rest.split_once(' ') {
-            Some((cookies, cache_control)) => (cookies, Some(cache_control.to_owned())),
-            None => (rest, None),
-        };
-        Self { status: status.parse().unwrap_or(0), sets_cookies: cookies != "none", cache_control }
+        let mut parts = text.splitn(4, ' ');
+        Self {
+            status: parts.next().and_then(|status| status.parse().ok()).unwrap_or(0),
+            sets_cookies: parts.next() != Some("none"),
+            has_others: parts.next() != Some("none"),
+            cache_control: parts.next().map(str::to_owned),
+        }
     }
 }
 
@@ -328,15 +331,19 @@ mod tests {
 
     #[test]
     fn facts_of_an_answer() {
-        let facts = |status, sets_cookies, cache_control: Option<&str>| Facts {
+        let facts = |status, sets_cookies, has_others, cache_control: Option<&str>| Facts {
             status,
             sets_cookies,
+            has_others,
             cache_control: cache_control.map(str::to_owned),
         };
-        assert_eq!(Facts::read("200 none"), facts(200, false, None));
-        assert_eq!(Facts::read("101 cookies"), facts(101, true, None));
-        assert_eq!(Facts::read("404 none "), facts(404, false, Some("")));
-        assert_eq!(Facts::read("200 cookies public, max-age=1"), facts(200, true, Some("public, max-age=1")));
-        assert!(Facts::read("").sets_cookies, "what is not understood is looked at");
+        assert_eq!(Facts::read("200 none none"), facts(200, false, false, None));
+        assert_eq!(Facts::read("101 cookies none"), facts(101, true, false, None));
+        assert_eq!(Facts::read("404 none others "), facts(404, false, true, Some("")));
+        assert_eq!(
+            Facts::read("200 cookies none public, max-age=1"),
+            facts(200, true, false, Some("public, max-age=1"))
+        );
+        assert_eq!(Facts::read(""), facts(0, true, true, None), "what is not understood is looked at");
     }
 }

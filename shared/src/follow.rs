@@ -79,6 +79,8 @@ pub fn judged(head: &Head, applied: Applied) -> (Turn, bool) {
         Applied::More => (Turn::More, old),
         // Another question of this isolate (the chain's, a refresh) has got a page in meanwhile: go on from there.
         Applied::Dropped(Why::OtherPages) => (Turn::More, old),
+        // A relay asks for everything.
+        Applied::Dropped(Why::NewEpoch) => (Turn::More, old),
         // Another question of this isolate moved the view meanwhile, or the coordinator is behind another one.
         Applied::Dropped(why) => (Turn::Failed, old || matches!(why, Why::OldEpoch | Why::Gap | Why::Behind)),
     }

@@ -9,7 +9,8 @@
 //! - An answer is published whole, with its position, or not at all: pages wait until the last one is here.
 //! - What is told after *n* is complete: whatever a later position sees and an earlier one does not came in an answer
 //!   between them, because each answer is taken only if it goes on from the position and does not end behind it.
-//! - A cursor that the log does not reach, or that is of another history, gets everything (`from: None`).
+//! - A cursor that the log does not reach, or that is of another history, gets everything (`from: None`). In a new epoch
+//!   everything is asked for again.
 //! - An age is never told too small: it runs from the *sending* of the upstream's question, or from that of the first page
 //!   of several, plus what surely was the hold, minus what the age may have been at most ([`crate::lease`]: 1 % for each
 //!   clock); and only an answer that goes as far as the position makes it younger.
@@ -138,6 +139,12 @@ impl Follower {
         }
         let as_of = dated(sent, head.held_ms, head.age_ms).ok_or(Why::TooOld)?;
         self.cursor.admit(question, &head)?;
+        if head.epoch > self.cursor.epoch() && head.from.is_some() {
+            // Another primary has a clock of its own, which may be behind: what was dropped here by the old one's may be
+            // needed by its. A view need not care: it remembers how far it has pruned, and those who start here would not.
+            self.cursor.reset();
+            return Err(Why::NewEpoch);
+        }
         if !self.cursor.is_reached_by(&head) {
             // What it holds is complete as of its own time only for who covers both: another answer will hold it.
             self.cursor.give_up_pages();

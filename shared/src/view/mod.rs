@@ -56,6 +56,8 @@ pub enum Why {
     Behind,
     /// It is older than the clock that it would be dated with.
     TooOld,
+    /// It goes on from an older epoch, and a relay asks for everything in a new one.
+    NewEpoch,
 }
 
 impl View {

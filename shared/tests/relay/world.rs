@@ -18,7 +18,7 @@ const USERS: u64 = 6;
 const PAGE: usize = 2;
 const T0_MS: u64 = 1_800_000_000_000;
 /// How long some proof needs a revocation.
-const NEEDED_MS: u64 = 20_000;
+const NEEDED_MS: u64 = 8_000;
 
 /// A rule that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +62,14 @@ pub enum Op {
     RestartRelay,
     /// A coordinator does.
     RestartCoordinator(usize),
-    /// Another primary; its transaction ids are the same history, or not.
-    NewEpoch { same_history: bool },
+    /// Another primary; its transaction ids are the same history, or not, and its clock may be behind.
+    NewEpoch { same_history: bool, behind_ms: u16 },
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (0_u16..1_500).prop_map(Op::Wait),
+        1 => (3_000_u16..10_000).prop_map(Op::Wait),
         4 => (0_u8..USERS as u8).prop_map(Op::Begin),
         5 => (0_usize..64).prop_map(Op::Commit),
         6 => (0_usize..2, any::<bool>()).prop_map(|(coordinator, beat)| Op::Read { coordinator, beat }),
@@ -81,7 +82,8 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (0_usize..2).prop_map(Op::ResetEdge),
         1 => Just(Op::RestartRelay),
         1 => (0_usize..2).prop_map(Op::RestartCoordinator),
-        1 => any::<bool>().prop_map(|same_history| Op::NewEpoch { same_history }),
+        1 => (any::<bool>(), 0_u16..30_000)
+            .prop_map(|(same_history, behind_ms)| Op::NewEpoch { same_history, behind_ms }),
     ]
 }
 
@@ -172,6 +174,8 @@ struct Raise {
     user: u64,
     revision: Revision,
     committed_ms: u64,
+    /// By the database's clock.
+    needed_until_ms: u64,
     xid: u64,
 }
 
@@ -179,6 +183,8 @@ pub struct World {
     broken: Broken,
     now_ms: u64,
     epoch: u16,
+    /// How far the clock of the present primary is behind.
+    behind_ms: u64,
     cursors_from_epoch: u16,
     next_xid: u64,
     open: BTreeMap<u64, u64>,
@@ -205,6 +211,7 @@ impl World {
             broken,
             now_ms: T0_MS,
             epoch: 1,
+            behind_ms: 0,
             cursors_from_epoch: 1,
             next_xid: 10,
             open: BTreeMap::new(),
@@ -239,10 +246,15 @@ impl World {
         }
     }
 
+    const fn database_ms(&self) -> u64 {
+        self.now_ms - self.behind_ms
+    }
+
     fn commit(&mut self, xid: u64, user: u64) {
         let row = self.raises.iter().filter(|raise| raise.user == user).map(|raise| raise.revision).max();
         let revision = Revision::base(row.unwrap_or_default(), self.epoch).raised();
-        self.raises.push(Raise { user, revision, committed_ms: self.now_ms, xid });
+        let needed_until_ms = self.database_ms() + NEEDED_MS;
+        self.raises.push(Raise { user, revision, committed_ms: self.now_ms, needed_until_ms, xid });
     }
 
     fn read(&mut self, index: usize, beat: bool) {
@@ -260,16 +272,18 @@ impl World {
             self.next_xid += 1;
         }
         let cursor = self.coordinators[index].source.as_ref().map(|source| source.position().clone());
+        let database_ms = self.database_ms();
         let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
         for raise in &self.raises {
-            let needed_until_ms = raise.committed_ms + NEEDED_MS;
+            // Later ones replace earlier ones: the row holds the last; but until when it is needed only grows.
+            let before_ms = rows.get(&raise.user).map_or(0, |row| row.needed_until_ms);
+            let needed_until_ms = raise.needed_until_ms.max(before_ms);
             let row =
                 Row { user_id: UserId(raise.user), revision: raise.revision, needed_until_ms, feed_xid: raise.xid };
-            // Later ones replace earlier ones: the row holds the last.
             rows.insert(raise.user, row);
         }
         let unseen =
-            |row: &Row| row.needed_until_ms > now_ms && cursor.as_ref().is_none_or(|at| !at.sees(row.feed_xid));
+            |row: &Row| row.needed_until_ms > database_ms && cursor.as_ref().is_none_or(|at| !at.sees(row.feed_xid));
         let rows: Vec<Row> = rows.into_values().filter(unseen).collect();
         let coordinator = &mut self.coordinators[index];
         coordinator.durable_xid = durable_after(coordinator.durable_xid, &rows);
@@ -277,7 +291,7 @@ impl World {
             epoch: self.epoch,
             cursors_from_epoch: self.cursors_from_epoch,
             position: Position::new(self.next_xid, self.open.keys().copied().collect()).unwrap(),
-            read_at_ms: now_ms,
+            read_at_ms: database_ms,
             settings: EdgeSettings::of_feed(1, MAX_STALENESS_MS),
             keys_version: 1,
             rows,
@@ -332,8 +346,9 @@ impl World {
             Op::ResetEdge(edge) => self.edges[edge].view.reset(),
             Op::RestartRelay => (self.follower, self.relay) = (Follower::default(), None),
             Op::RestartCoordinator(index) => self.coordinators[index].source = None,
-            Op::NewEpoch { same_history } => {
+            Op::NewEpoch { same_history, behind_ms } => {
                 self.epoch += 1;
+                self.behind_ms += u64::from(behind_ms);
                 // What was open is rolled back.
                 self.open.clear();
                 if !same_history {
@@ -418,10 +433,12 @@ impl World {
             if !edge.view.lease().holds(edge_ms, None, 1) {
                 continue;
             }
+            let latest_ms = edge.view.clock().map_or(u64::MAX, |clock| clock.latest_ms(edge_ms));
             let missing = self.raises.iter().find(|raise| {
                 let past_bound = self.now_ms > raise.committed_ms + u64::from(MAX_STALENESS_MS);
-                let needed = self.now_ms < raise.committed_ms + NEEDED_MS;
-                past_bound && needed && edge.view.revision_of(UserId(raise.user)) < Some(raise.revision)
+                // A proof that reaches as far as the entry was needed would be taken without asking: the gate's own rule.
+                let taken = latest_ms < raise.needed_until_ms && raise.needed_until_ms > edge.view.pruned_to_ms();
+                past_bound && taken && edge.view.revision_of(UserId(raise.user)) < Some(raise.revision)
             });
             if let Some(Raise { user, committed_ms, .. }) = missing {
                 let age_ms = self.now_ms - committed_ms;

@@ -5,10 +5,11 @@
 
 use edgekeep_shared::codec::{from_base64url, to_base64url};
 use edgekeep_shared::cookie::{COOKIE_PREFIX, MAX_LOOKED_AT, NAME_ID_CHARS, cookie_name};
-use edgekeep_shared::ids::SiteId;
+use edgekeep_shared::ids::{KeyId, SiteId};
+use edgekeep_shared::keyring::{RingKey, Secret};
 use edgekeep_shared::token::sign;
 
-use crate::keys::{Genuine, claims, genuine, key, token_of};
+use crate::keys::{Genuine, NEW_KEY, claims, key, many_genuine, token_of};
 use crate::random::Random;
 
 /// Where the fields of a payload begin and end: version, key id, site, user id, revision, session id, four times.
@@ -108,12 +109,12 @@ impl Forger {
     /// One sequence of forgeries per seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let genuine = genuine();
+        let genuine = many_genuine();
         let bytes = genuine.iter().map(|given| from_base64url(&given.value[2..]).expect("base64url")).collect();
         Self { random: Random::new(seed), genuine, bytes }
     }
 
-    /// A `Cookie` header, forged this way.
+    /// A forgery of this way: a `Cookie` header of nothing else.
     pub fn forge(&mut self, way: Way) -> String {
         loop {
             let at = self.random.below(self.genuine.len());
@@ -132,13 +133,13 @@ impl Forger {
             };
             // A change that changed nothing is no forgery.
             if !self.genuine.iter().any(|given| header == format!("{}={}", given.name, given.value)) {
-                return self.among_others(header);
+                return header;
             }
         }
     }
 
-    /// Other sites' cookies around it do not matter.
-    fn among_others(&mut self, header: String) -> String {
+    /// A `Cookie` header with this forgery in it: other cookies around it do not matter.
+    pub fn among_others(&mut self, header: String) -> String {
         match self.random.below(4) {
             0 => format!("theme=dark; {header}"),
             1 => format!("{header}; _ga=GA1.2.3"),
@@ -216,12 +217,18 @@ impl Forger {
                 let mut says = claims(at as u8);
                 says.site = site;
                 says.revision.0 += u64::from(number);
-                return sign(&says, &key(1 + self.random.below(3) as u32, false)).expect("claims that fit");
+                return sign(&says, &key(1 + self.random.below(NEW_KEY as usize) as u32, false))
+                    .expect("claims that fit");
             }
             Way::OwnKey => {
-                let own = self.random.below(256) as u32 + 4;
-                let payload = bytes[..payload].to_vec();
-                return token_of(&key(own, false), &payload);
+                let mut secret = [0; 32];
+                secret.fill_with(|| self.random.byte());
+                let mut payload = bytes[..payload].to_vec();
+                if self.random.below(2) == 0 {
+                    // Under an id that nobody has: the edge cannot know, the coordinator can.
+                    payload[1..5].copy_from_slice(&(self.random.next() as u32).to_be_bytes());
+                }
+                return token_of(&RingKey::new(KeyId(0), &Secret(secret), false), &payload);
             }
             Way::OtherDomain => {
                 use hmac::Mac as _;

@@ -1,5 +1,5 @@
 //! A counterexample that is kept: steps as JSON, with the same `Op` as the simulation's plans. It is walked again in the
-//! sabotaged world, which it must break, and in the whole one, which it must not.
+//! sabotaged world, which it must break, and in the whole one, which it must not, as far as it was possible there when it was kept.
 
 use std::fmt::Debug;
 
@@ -19,6 +19,8 @@ pub struct Saved<T> {
     pub sabotage: Sabotage,
     /// The guarantee that breaks.
     pub guarantee: String,
+    /// How many of the steps are possible in the whole world: up to the first one that the sabotage makes possible, or all.
+    pub possible_when_whole: usize,
     /// The way there.
     pub steps: Vec<crate::Step<T>>,
 }

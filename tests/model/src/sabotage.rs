@@ -30,6 +30,8 @@ pub enum Sabotage {
     RelayAgeFromReceipt,
     /// A relay takes the last answer of its upstream for all that there is.
     RelayTakesTheLastForAll,
+    /// A relay that restarts goes on from the position that it had, without what it had heard.
+    RelayKeepsItsCursor,
     /// The way back counts as held, though the answer had left by then.
     ReturnCountsAsHeld,
     /// The heartbeat runs on another connection than the read: it reaches the new primary, the read the old one.
@@ -66,6 +68,10 @@ pub enum Sabotage {
     PasswordNotRechecked,
     /// A success clears the places of attempts that are under way.
     SuccessClearsOthers,
+    /// A coordinator's time runs ahead of the others' by the first wait: a run begins before its wait is over.
+    RunBeforeItsWait,
+    /// The runs since the last success are not remembered: every wait is the first one, and no failure needs an administrator.
+    RunsForgotten,
     /// The lock is checked before the attempt is looked up: a replay of an outcome is answered with "locked".
     LockBeforeLookup,
     /// Settling does not check that the attempt is unsettled.

@@ -39,6 +39,7 @@ in_feed! {
     age_not_stated: AgeNotStated in scenarios::lease() => "G2";
     relay_age_from_receipt: RelayAgeFromReceipt in scenarios::relay() => "G2";
     relay_takes_the_last_for_all: RelayTakesTheLastForAll in scenarios::relayed() => "G2";
+    relay_keeps_its_cursor: RelayKeepsItsCursor in scenarios::relay_restarts() => "G2";
     return_counts_as_held: ReturnCountsAsHeld in scenarios::lease() => "G2";
     heartbeat_elsewhere: HeartbeatElsewhere in scenarios::failover(false) => "G2";
     equal_revisions_after_failover: EqualRevisionsAfterFailover in scenarios::failover(true) => "G2";
@@ -70,6 +71,8 @@ in_login! {
     every_success_clears: EverySuccessClears in login::everywhere() => "G6";
     password_not_rechecked: PasswordNotRechecked in login::changes() => "G5";
     success_clears_others: SuccessClearsOthers in login::guesses() => "G6";
+    run_before_its_wait: RunBeforeItsWait in login::guesses() => "G6";
+    runs_forgotten: RunsForgotten in login::runs() => "G6";
     lock_before_lookup: LockBeforeLookup in login::small() => "G4";
     settle_unguarded: SettleUnguarded in login::small() => "G4";
     settled_apart: SettledApart in login::small() => "G9";

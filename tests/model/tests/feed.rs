@@ -36,6 +36,7 @@ explored! {
     upsert_after_login: scenarios::upsert(true) => 185;
     relay: scenarios::relay() => 4_252;
     relayed: scenarios::relayed() => 5_964;
+    relay_restarts: scenarios::relay_restarts() => 135_493;
     steps: scenarios::steps() => 136_456;
 }
 

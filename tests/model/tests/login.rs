@@ -10,7 +10,12 @@ fn a_right_password_and_two_wrong_ones_delivered_twice() {
 
 #[test]
 fn guesses_under_way_while_a_success_clears_the_count() {
-    assert_eq!(explore(login::guesses(), 1), 98_970);
+    assert_eq!(explore(login::guesses(), 1), 99_006);
+}
+
+#[test]
+fn three_runs_with_their_waits_and_an_administrator() {
+    assert_eq!(explore(login::runs(), 1), 65_030);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 
 use edgekeep_shared::ids::SessionId;
 
+use crate::Sabotage;
 use crate::clock::database_ms;
 use crate::database::{Open, Rows};
 use edgekeep_op::Route;
@@ -18,6 +19,14 @@ pub struct Violation {
     pub what: String,
     /// When, in milliseconds since the start.
     pub at_ms: u64,
+}
+
+impl Violation {
+    /// It is what this sabotage breaks; in a whole world any violation counts.
+    #[must_use]
+    pub fn shows(&self, sabotage: Option<Sabotage>) -> bool {
+        sabotage.is_none_or(|sabotage| sabotage.breaks().contains(&self.guarantee))
+    }
 }
 
 /// What is known of a session.

@@ -75,7 +75,7 @@ fn seeds(options: &Options) -> Result<ExitCode> {
         let mut world = World::new(&plan.setup, plan.sabotage, Log::default());
         let found = world.run(plan.ops.iter().copied());
         total.add(world.stats());
-        let Some(found) = found else { continue };
+        let Some(found) = found.filter(|found| found.shows(plan.sabotage)) else { continue };
         println!("seed {seed}: {} at {} ms: {}", found.guarantee, found.at_ms, found.what);
         let mut small = shrink(&plan);
         small.story = format!("Seed {seed}: {}: {}", found.guarantee, found.what);

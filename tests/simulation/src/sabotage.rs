@@ -54,4 +54,25 @@ impl Sabotage {
         Self::RelayAgeNotAdded,
         Self::RelayPublishesHalf,
     ];
+
+    /// The guarantees that it breaks. It is found only as one of them: whatever else goes wrong in its world (a 503 while
+    /// nothing is disturbed, say) does not show that this was noticed.
+    #[must_use]
+    pub const fn breaks(self) -> &'static [&'static str] {
+        match self {
+            Self::LeaseFromReceipt
+            | Self::PartialAnswerIntoResetView
+            | Self::CursorFromLastPage
+            | Self::SignedBeyondProofUntil
+            | Self::RenewalNotRechecked
+            | Self::SerialCursor
+            | Self::XmaxNotLowered
+            | Self::AgeNotStated
+            | Self::HeartbeatElsewhere
+            | Self::RelayAgeNotAdded
+            | Self::RelayPublishesHalf => &["G2"],
+            Self::UpsertOnRenewal | Self::ExpiredWithoutLock => &["G5"],
+            Self::OutageSignsOut => &["G8"],
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! A failing plan becomes a small one: ops are taken away for as long as the same guarantee breaks.
+//! A failing plan becomes a small one: ops are taken away for as long as the same guarantee breaks. In a sabotaged world that
+//! is one which the sabotage breaks ([`crate::Sabotage::breaks`]).
 //!
 //! Without an op every later latency is another one, so a smaller list may need another seed for its latencies: a few
 //! are tried.
@@ -11,10 +12,11 @@ const RESEEDS: u64 = 6;
 /// A list of so many ops is short enough; for a longer one more seeds are tried.
 const SHORT: usize = 12;
 
-/// The same violation with fewer ops (delta debugging: ever smaller pieces are left out).
+/// The same violation with fewer ops (delta debugging: ever smaller pieces are left out). A plan that does not fail, or not
+/// as its sabotage must, stays as it is.
 #[must_use]
 pub fn shrink(plan: &Plan) -> Plan {
-    let Some(found) = run(plan).0 else { return plan.clone() };
+    let Some(found) = run(plan).0.filter(|found| found.shows(plan.sabotage)) else { return plan.clone() };
     let guarantee = found.guarantee;
     let mut best = cut(plan, &found);
     let mut reseeds = RESEEDS;

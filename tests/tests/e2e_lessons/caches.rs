@@ -8,14 +8,14 @@ use crate::{site, world};
 
 /// What the site says of everything: keep it, whoever asked, and here are cookies.
 const KEEP_ALL: &str = "Cache-Control: public, max-age=600\r\nCDN-Cache-Control: max-age=600\r\nCloudflare-CDN-Cache-Control: max-age=600\r\n\
-    Surrogate-Control: max-age=600\r\nExpires: Thu, 01 Jan 2099 00:00:00 GMT\r\nETag: \"1\"\r\nSet-Cookie: own=1; Path=/\r\n\
+    Surrogate-Control: max-age=600\r\nX-Accel-Expires: 600\r\nExpires: Thu, 01 Jan 2099 00:00:00 GMT\r\nETag: \"1\"\r\nSet-Cookie: own=1; Path=/\r\n\
     Set-Cookie: __Host-edgekeep-00000000=planted; Path=/; Secure\r\nSet-Cookie: __Host-ek-form=planted; Path=/; Secure\r\n";
 
 /// No cache, private or shared, that obeys any of the headers there are, may keep the answer.
 #[track_caller]
 fn assert_kept_by_nobody(response: &Response) {
     assert_eq!(response.all("Cache-Control").collect::<Vec<_>>(), ["no-store"], "{:?}", response.headers);
-    for other in ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Surrogate-Control"] {
+    for other in ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Surrogate-Control", "X-Accel-Expires"] {
         assert_eq!(response.header(other), None, "{:?}", response.headers);
     }
 }
@@ -42,6 +42,12 @@ fn cve_2025_64762_no_cache_keeps_a_cookie_of_ours() {
         assert_eq!(response.all("Set-Cookie").filter(|cookie| cookie.contains("planted")).count(), 0);
         assert!(response.all("Set-Cookie").any(|cookie| cookie.starts_with("own=1")), "the site's own stays");
     }
+    // A site that means it well with browsers, and says the contrary to what stands in between.
+    for contrary in ["CDN-Cache-Control: max-age=600", "X-Accel-Expires: 600"] {
+        site.answer_with(&format!("Cache-Control: no-store\r\n{contrary}\r\n"));
+        assert_kept_by_nobody(&client.steal().get(edge, "/dashboard").expect(200));
+    }
+    site.answer_with(KEEP_ALL);
     // Without any cookie of ours the site's word stands, less the cookies that are not its to set.
     let response = http::send(edge, &Request::get("/")).unwrap().expect(200);
     assert_eq!(response.header("Cache-Control"), Some("public, max-age=600"));

@@ -58,8 +58,9 @@ fn cve_2024_4629_parallel_guesses() {
         })
         .collect();
     let statuses = at_once(requests);
-    assert!(attempts_of(&user, "true") <= LIMIT, "{statuses:?}");
-    assert!(statuses.iter().filter(|status| **status == 401).count() as i64 <= LIMIT, "{statuses:?}");
+    let evaluated = statuses.iter().filter(|status| **status == 401).count() as i64;
+    assert!((1..=LIMIT).contains(&attempts_of(&user, "true")), "{statuses:?}");
+    assert!((1..=LIMIT).contains(&evaluated), "{statuses:?}");
     assert!(statuses.iter().all(|status| matches!(status, 401 | 409 | 429 | 503)), "{statuses:?}");
 }
 
@@ -77,10 +78,14 @@ fn cve_2023_47111_the_right_guess_among_parallel_ones_past_the_limit() {
     assert_eq!((attempts_of(&user, "true"), world().sessions_of(&user)), (LIMIT, 0));
 }
 
+/// Rounds of parallel guesses, at the most.
+const MOST_ROUNDS: u32 = 40;
+
 /// A success reset a counter that guesses under way had raised: the next guesses were free.
 #[test]
 fn a_lockout_is_not_wiped_by_a_concurrent_success() {
-    for _ in 0..4 {
+    let mut rounds_with_later_failures = 0;
+    for _ in 0..MOST_ROUNDS {
         let user = world().user("wipe");
         let guesses: Vec<Request> = (0..9)
             .map(|n| {
@@ -90,13 +95,21 @@ fn a_lockout_is_not_wiped_by_a_concurrent_success() {
             .collect();
         drop(at_once(guesses));
         // Whatever the order was: after the success, the failures that were reserved after it still count.
-        let seq_of_success = "seq > (SELECT coalesce(max(seq), 0) FROM attempt b WHERE b.subject = attempt.subject AND b.outcome = 'succeeded')";
-        let still_counted = attempts_of(&user, &format!("counted AND {seq_of_success}"));
+        let after_success = "seq > (SELECT coalesce(max(seq), 0) FROM attempt b WHERE b.subject = attempt.subject AND b.outcome = 'succeeded')";
+        let still_counted = attempts_of(&user, &format!("counted AND {after_success}"));
         for n in still_counted..LIMIT {
             assert_eq!(Client::new().login(world().edge(0), &wrong(&user)).status, 401, "guess {n}");
         }
         assert_problem(&Client::new().login(world().edge(1), &wrong(&user)), 429, "locked");
+        // That is the case in question; which of the nine comes first is chance.
+        rounds_with_later_failures += u32::from(attempts_of(&user, "outcome = 'succeeded'") > 0 && still_counted > 0);
+        if rounds_with_later_failures == 3 {
+            return;
+        }
     }
+    panic!(
+        "in {MOST_ROUNDS} rounds only {rounds_with_later_failures} had a failure that was reserved after the success"
+    );
 }
 
 /// An attacker's own account, used in between, reset the limit for the victim's (PortSwigger: "broken brute-force protection").

@@ -122,6 +122,18 @@ impl Action {
         }
     }
 
+    /// The session whose cookie the request carries.
+    #[must_use]
+    pub const fn presents(&self) -> Option<SessionNo> {
+        match self {
+            Self::Login { presents, .. } => *presents,
+            Self::ChangePassword { by: session, .. } | Self::Logout { session } | Self::Check { session, .. } => {
+                Some(*session)
+            }
+            _ => None,
+        }
+    }
+
     /// The attempt, for operations with a password.
     #[must_use]
     pub const fn attempt(&self) -> Option<Attempt> {
@@ -186,6 +198,10 @@ pub struct Operation {
     pub action: Action,
     /// What came of it.
     pub outcome: Outcome,
+    /// The answer took the cookie away of the session that the request presented ([`Action::presents`]). Histories that were
+    /// written before this was do not say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cleared: bool,
 }
 
 impl std::fmt::Display for Operation {
@@ -202,7 +218,8 @@ impl std::fmt::Display for Operation {
             ms(self.returned_us),
             self.action,
             self.outcome
-        )
+        )?;
+        f.write_str(if self.cleared { ", and its cookie is cleared" } else { "" })
     }
 }
 

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use edgekeep_torture::checker;
+use edgekeep_torture::checker::{self, Violation};
 use edgekeep_torture::history::History;
 use edgekeep_torture::run::{self, Failover, Plan};
+use xtask::torture::{Rule, exit_code};
 
 /// Real parts under faults, and a checker of what clients saw.
 #[derive(Parser)]
@@ -44,10 +45,8 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let found = if options.check { check_again(options.sabotage.as_deref()) } else { torture(&options) };
-    match found {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(3),
+    match found(&options) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -55,7 +54,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn torture(options: &Options) -> anyhow::Result<usize> {
+/// 0: nothing; otherwise whether a sabotaged build was found as what it is ([`exit_code`]).
+fn found(options: &Options) -> anyhow::Result<ExitCode> {
+    let sabotage = options.sabotage.as_deref().map(Rule::named).transpose()?;
+    let violations = if options.check { check_again(options.sabotage.as_deref())? } else { torture(options)? };
+    let broken: Vec<&str> = violations.iter().map(|violation| violation.rule).collect();
+    Ok(ExitCode::from(exit_code(&broken, sabotage)))
+}
+
+fn torture(options: &Options) -> anyhow::Result<Vec<Violation>> {
     let by_time = || std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_secs());
     let plan = Plan {
         length: Duration::try_from_secs_f64(options.minutes * 60.0)?,
@@ -73,7 +80,7 @@ fn torture(options: &Options) -> anyhow::Result<usize> {
     Ok(summary.violations)
 }
 
-fn check_again(sabotage: Option<&str>) -> anyhow::Result<usize> {
+fn check_again(sabotage: Option<&str>) -> anyhow::Result<Vec<Violation>> {
     let folder = run::folder(sabotage);
     let history = History::read(BufReader::new(File::open(folder.join(run::HISTORY))?))?;
     let database = serde_json::from_slice(&std::fs::read(folder.join("database.json"))?)?;
@@ -83,5 +90,5 @@ fn check_again(sabotage: Option<&str>) -> anyhow::Result<usize> {
     }
     let (operations, violations) = (history.operations.len(), verdict.violations.len());
     println!("{operations} operations, {violations} violations, {} by a loss", verdict.by_loss.len());
-    Ok(violations)
+    Ok(verdict.violations)
 }

@@ -11,6 +11,7 @@
 use edgekeep_op::Route;
 use edgekeep_shared::gate::{Decision, Denial, How, Passage};
 use edgekeep_shared::verdict::Verdict;
+use edgekeep_shared::view::Why;
 use stateright::Property;
 
 use super::Feed;
@@ -72,6 +73,18 @@ pub fn sometimes() -> Vec<Property<Feed>> {
         }),
         Property::sometimes("an answer goes on with another page", |_, world: &World| {
             world.edges.iter().any(|edge| edge.memory.view().is_paging())
+        }),
+        Property::sometimes(
+            "an answer to a relay ends behind it: another coordinator is further",
+            |_, world: &World| world.relay.as_ref().is_some_and(|relay| relay.would_drop(Why::Behind)),
+        ),
+        Property::sometimes("an answer to a relay starts past what it knows: it has restarted", |_, world: &World| {
+            world.relay.as_ref().is_some_and(|relay| relay.would_drop(Why::Gap))
+        }),
+        Property::sometimes("Allow, from memory, when a relay has restarted and heard again", |feed, world: &World| {
+            world.spent(Budget::RelayRestart) > 0
+                && any_local(feed, world, |_, _| true)
+                && world.relay.as_ref().is_some_and(|relay| !relay.is_down())
         }),
         Property::sometimes("Allow, from memory", |feed, world| any_local(feed, world, |_, _| true)),
         Property::sometimes("Allow, by the coordinator", |feed, world| {

@@ -3,8 +3,8 @@
 use edgekeep_shared::takeover::Takeover;
 
 use super::world::Budget::{
-    Abort, Ask, Check, Crash, Demote, Failover, Hold, Login, Logout, LogoutEverywhere, Lose, Read, RelayAsk, Renew,
-    Reset, Restart, Step,
+    Abort, Ask, Check, Crash, Demote, Failover, Hold, Login, Logout, LogoutEverywhere, Lose, Read, RelayAsk,
+    RelayRestart, Renew, Reset, Restart, Step,
 };
 use super::{Paged, Scenario};
 
@@ -265,9 +265,27 @@ pub const fn relayed() -> Scenario {
     }
 }
 
+/// A relay that restarts, between edges and two coordinators, of which one is behind the other.
+#[must_use]
+pub const fn relay_restarts() -> Scenario {
+    Scenario {
+        horizon: 1,
+        coordinators: 2,
+        budget: &[(Logout, 1), (Read, 1), (Ask, 2), (RelayAsk, 2), (RelayRestart, 1)],
+        relay_rate: 1_000,
+        reached: &[
+            "Allow, from memory",
+            "Allow, from memory, when a relay has restarted and heard again",
+            "an answer to a relay ends behind it: another coordinator is further",
+            "an answer to a relay starts past what it knows: it has restarted",
+        ],
+        ..PLAIN
+    }
+}
+
 /// Every world, by its name.
 #[must_use]
-pub const fn all() -> [(&'static str, Scenario); 20] {
+pub const fn all() -> [(&'static str, Scenario); 21] {
     [
         ("lease", lease()),
         ("held", held()),
@@ -289,6 +307,7 @@ pub const fn all() -> [(&'static str, Scenario); 20] {
         ("steps", steps()),
         ("relay", relay()),
         ("relayed", relayed()),
+        ("relay_restarts", relay_restarts()),
     ]
 }
 

@@ -200,6 +200,10 @@ fn faults(feed: &Feed, world: &World) -> Vec<Op> {
             ops.push(Op::Restart { coordinator: coordinator as u8 });
         }
     }
+    // The relay counts as one more coordinator.
+    if may(Budget::RelayRestart) && world.relay.as_ref().is_some_and(|relay| !relay.is_down()) {
+        ops.push(Op::Restart { coordinator: feed.scenario.coordinators });
+    }
     for (at, edge) in world.edges.iter().enumerate() {
         let at = at as u32;
         if may(Budget::Reset) && edge.memory.view().clock().is_some() {
@@ -264,6 +268,10 @@ fn happen(feed: &Feed, world: &mut World, op: Op) {
         Op::Failover { stays, .. } => {
             world.spend(Budget::Failover);
             world.fail_over(stays);
+        }
+        Op::Restart { coordinator } if coordinator == feed.scenario.coordinators => {
+            world.spend(Budget::RelayRestart);
+            world.relay.iter_mut().for_each(|relay| relay.restart(feed));
         }
         Op::Restart { coordinator } => {
             world.spend(Budget::Restart);

@@ -53,9 +53,11 @@ pub enum Budget {
     Step,
     /// A relay asks a coordinator.
     RelayAsk,
+    /// A relay restarts.
+    RelayRestart,
 }
 
-const BUDGETS: usize = 17;
+const BUDGETS: usize = 18;
 
 /// A proof that was signed, at any time, for anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use edgekeep_shared::lockout::{Count, Lock, Reservation, SubjectState};
 use edgekeep_shared::takeover::{Placement, SlotUse, Takeover, place};
 
-use super::{Delivery, Effect, Login, OWNER_DEADLINE, POLICY, Stage, World};
+use super::{Delivery, Effect, Login, OWNER_DEADLINE, Stage, World};
 use crate::Sabotage;
 
 /// What an order comes to, the same for every delivery.
@@ -154,18 +154,22 @@ impl Login {
                 }
             };
         }
-        match POLICY.reserve(account.state, account.count(now), account.next_seq, now) {
+        let asked_at = if self.broken(Sabotage::RunBeforeItsWait) { now + self.policy.base_ms } else { now };
+        world.run.seen(account, now, &self.policy);
+        match self.policy.reserve(account.state, account.count(now), account.next_seq, asked_at) {
             Reservation::Busy => Stage::Gone,
             Reservation::Locked(state, _) => {
                 account.state = state;
                 Stage::Locked
             }
             Reservation::Reserve(state) => {
-                if state.window_from_seq > account.state.window_from_seq {
+                if world.run.placed(account.next_seq, now, &self.policy) {
                     world.tried_since.clear();
-                    world.window_from = world.window_from.max(account.next_seq);
                 }
                 account.state = state;
+                if self.broken(Sabotage::RunsForgotten) {
+                    (account.state.runs, account.state.failures_before) = (0, 0);
+                }
                 account.insert(order, now);
                 reserved
             }
@@ -197,8 +201,11 @@ impl Login {
         {
             account.attempts[at].outcome = Some(Outcome::Failed);
             account.audited += 1;
+            if seq >= world.run.from_seq {
+                world.run.seen(account, now, &self.policy);
+            }
             if seq >= account.state.window_from_seq {
-                account.state = POLICY.after_failure(account.state, account.count(now), now);
+                account.state = self.policy.after_failure(account.state, account.count(now), now);
             }
             return Stage::Answered(Outcome::Failed);
         }
@@ -233,8 +240,8 @@ impl Login {
         if is_session || self.broken(Sabotage::EverySuccessClears) {
             account.state = account.state.after_success(seq);
         }
-        if is_session && seq >= world.window_from {
-            world.window_from = seq + 1;
+        if is_session {
+            world.run.succeeded(seq);
         }
         if self.broken(Sabotage::SuccessClearsOthers) {
             account.state.window_from_seq = account.next_seq;

@@ -8,13 +8,14 @@
 //! knows nothing though everything has happened: then the client sends it again.
 //!
 //! Counts as a failure: a key with two sessions, two counted failures, two effects or two outcomes, or answered "locked"
-//! once it has its outcome (G4); more passwords tried than there are places, among those reserved in one window (G6); a
+//! once it has its outcome (G4); more passwords tried than there are places, among those reserved in one run (G6; [`run`]: by the model's own record); a
 //! session made with a password that had been changed (G5); an effect without its settled attempt, its audit entry or the end
 //! of the session before it (G9, G1).
-//! Does not: an attempt that was reserved before a success and is hashed after it, which belongs to the window before; a
+//! Does not: an attempt that was reserved before a success and is hashed after it, which belongs to the run before; a
 //! password that was right and whose reservation was given back.
 
 mod account;
+mod run;
 mod worlds;
 
 use edgekeep_op::Op;
@@ -24,7 +25,8 @@ use stateright::{Model, Property};
 
 use crate::{Sabotage, Step};
 pub use account::{Account, Attempt, Outcome};
-pub use worlds::{changes, devices, everywhere, guesses, named, small, to_the_letter};
+pub use run::Run;
+pub use worlds::{changes, devices, everywhere, guesses, named, runs, small, to_the_letter};
 
 /// Two places in a run; three failures in a row need an administrator.
 pub const POLICY: GuessPolicy = GuessPolicy { guess_limit: 2, base_ms: 1, max_ms: 2, consecutive_failure_cap: 3 };
@@ -120,9 +122,9 @@ pub struct World {
     pub presented: Option<u8>,
     /// Numbers of the attempts whose password was tried.
     pub tried: Vec<(u64, u8)>,
-    /// Attempts from this number on are of the present window.
-    pub window_from: u64,
-    /// Orders tried since the last success or the start of the window, by time; kept only where asked for.
+    /// The present run of failures, by the model's own record.
+    pub run: Run,
+    /// Orders tried since the last success or the start of the run, by time; kept only where asked for.
     pub tried_since: Vec<u8>,
     /// An order with an outcome was answered "locked".
     pub replay_locked: bool,
@@ -151,6 +153,8 @@ pub enum Turn {
 
 /// The model.
 pub struct Login {
+    /// How many guesses there are.
+    pub policy: GuessPolicy,
     /// What is asked.
     pub orders: &'static [Order],
     /// How often each may be delivered.
@@ -262,7 +266,7 @@ impl Model for Login {
             deliveries: vec![],
             presented: None,
             tried: vec![],
-            window_from: 1,
+            run: Run::default(),
             tried_since: vec![],
             replay_locked: false,
             killed: 0,

@@ -1,5 +1,6 @@
 //! What must hold of the login protocol in every state, what must be reachable, and the small worlds.
 
+use edgekeep_shared::lockout::GuessPolicy;
 use stateright::Property;
 
 use super::{Delivery, Effect, Login, Order, Outcome, POLICY, Stage, World};
@@ -12,8 +13,16 @@ const GUESS: Order = order(Effect::Login, false);
 const EVERYWHERE: Order = order(Effect::LogoutEverywhere, true);
 const CHANGE: Order = order(Effect::ChangePassword, true);
 
-const PLAIN: Login =
-    Login { orders: &[], deliveries: 2, kills: 1, losses: 1, horizon: 1, by_time: false, sabotage: None };
+const PLAIN: Login = Login {
+    policy: POLICY,
+    orders: &[],
+    deliveries: 2,
+    kills: 1,
+    losses: 1,
+    horizon: 1,
+    by_time: false,
+    sabotage: None,
+};
 
 /// A right password and two wrong ones, each delivered twice.
 #[must_use]
@@ -25,6 +34,12 @@ pub const fn small() -> Login {
 #[must_use]
 pub const fn guesses() -> Login {
     Login { orders: &[LOGIN, GUESS, GUESS, GUESS], deliveries: 1, horizon: 2, kills: 1, losses: 0, ..PLAIN }
+}
+
+/// One guess in a run: three runs with the waits between them, after which an administrator must unlock.
+#[must_use]
+pub const fn runs() -> Login {
+    Login { policy: GuessPolicy { guess_limit: 1, ..POLICY }, horizon: 4, kills: 0, ..guesses() }
 }
 
 /// Two right logins, on two devices, and a wrong one; a coordinator that is killed, a question or an answer that is lost.
@@ -59,6 +74,7 @@ pub fn named(name: &str) -> Option<Login> {
     match name {
         "small" => Some(small()),
         "guesses" => Some(guesses()),
+        "runs" => Some(runs()),
         "devices" => Some(devices()),
         "changes" => Some(changes()),
         "everywhere" => Some(everywhere()),
@@ -71,14 +87,24 @@ pub(super) fn properties(login: &Login) -> Vec<Property<Login>> {
         Property::always("G1", |_, world: &World| world.account.sessions.len() <= 1),
         Property::always("G4", |_, world| once(world)),
         Property::always("G5", |_, world: &World| world.account.made.iter().all(|(_, _, current)| *current)),
-        Property::always("G6", |_, world: &World| guessed(world) <= POLICY.guess_limit as usize),
+        Property::always("G6", |login: &Login, world: &World| {
+            guessed(world) <= world.run.places(&login.policy) as usize
+        }),
         Property::always("G9", |_, world| whole(world)),
         Property::sometimes("a login succeeds", |_, world: &World| !world.account.made.is_empty()),
     ];
     let effect = |wanted| login.orders.iter().filter(|order| order.effect == wanted && order.right).count();
     let guesses = login.orders.iter().filter(|order| !order.right).count();
-    if guesses as u32 >= POLICY.guess_limit {
+    if guesses as u32 >= login.policy.guess_limit {
         all.push(Property::sometimes("the account is locked", |_, world| any(world, |at| *at == Stage::Locked)));
+    }
+    if guesses as u32 >= login.policy.consecutive_failure_cap && login.horizon >= 3 {
+        all.extend([
+            Property::sometimes("a third run begins", |_, world: &World| world.run.before == 2),
+            Property::sometimes("an administrator must unlock", |login: &Login, world: &World| {
+                world.run.needs_administrator(&login.policy)
+            }),
+        ]);
     }
     if effect(Effect::Login) > 1 {
         all.push(Property::sometimes("a takeover", |_, world: &World| !world.account.ended.is_empty()));
@@ -100,8 +126,8 @@ pub(super) fn properties(login: &Login) -> Vec<Property<Login>> {
         ]);
     }
     if login.by_time {
-        all.push(Property::always("G6 by time", |_, world: &World| {
-            world.tried_since.len() <= POLICY.guess_limit as usize
+        all.push(Property::always("G6 by time", |login: &Login, world: &World| {
+            world.tried_since.len() <= login.policy.guess_limit as usize
         }));
     }
     if login.deliveries > 1 {
@@ -162,13 +188,13 @@ fn once(world: &World) -> bool {
     !world.replay_locked && world.deliveries.iter().all(|delivery| per_order(delivery.order))
 }
 
-/// G6: passwords tried in this window, but for those that were right.
+/// G6: passwords tried in this run, but for those that were right.
 fn guessed(world: &World) -> usize {
     let was_right = |seq: u64| {
         let right = |outcome: Option<Outcome>| !matches!(outcome, None | Some(Outcome::Failed));
         world.account.attempts.iter().any(|attempt| attempt.seq == seq && right(attempt.outcome))
     };
-    world.tried.iter().filter(|(seq, _)| *seq >= world.window_from && !was_right(*seq)).count()
+    world.tried.iter().filter(|(seq, _)| *seq >= world.run.from_seq && !was_right(*seq)).count()
 }
 
 /// G9: what was done is settled, written down, and the session before it has ended; and nothing else is there.

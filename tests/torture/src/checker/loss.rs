@@ -50,7 +50,8 @@ pub fn forgiven(history: &History) -> Option<Forgiven> {
             Action::Check { .. } => {}
             _ if lost.meets(&op) && !matches!(op.outcome, Outcome::Unknown { .. }) => {
                 operations += 1;
-                op.outcome = NOBODY_KNOWS;
+                // What the answer did to the cookie goes with what it said.
+                (op.outcome, op.cleared) = (NOBODY_KNOWS, false);
             }
             _ => {}
         }

@@ -9,6 +9,7 @@
 //! | G6, lock | [`guesses`] | more than F evaluated in a run; locked by fewer than F |
 //! | G7, G8 | [`refusals`] | a session is refused that nothing can have ended, or for a reason that cannot be |
 //! | G8 | [`refusals`] | "cannot know" while everything was up |
+//! | G8 | [`refusals`] | an answer that cannot know, or that accepts the session, clears its cookie |
 //! | roles | [`refusals`] | a role that cannot have been held is accepted, or one that was certainly held refused |
 //! | by a loss | [`loss`] | one of these, and it is gone when what an asynchronous standby has lost is taken for unknown |
 //! | G9, audit | [`audit`] | the database's final state and its audit log are no history that clients can have seen |

@@ -1,5 +1,6 @@
 //! G7 and G8: nobody is signed out by mistake. A session is refused as ended only if something can have ended it, and for
-//! the reason that was said; "cannot know" is said only while something was broken. Roles: as old as the bound.
+//! the reason that was said; "cannot know" is said only while something was broken, and leaves the session its cookie. Roles:
+//! as old as the bound.
 
 use std::collections::HashMap;
 
@@ -117,6 +118,7 @@ pub fn check(user: &User<'_>, lives: &Lives<'_>) -> Vec<Violation> {
     for op in &user.operations {
         found.extend(while_calm(user, op));
         found.extend(while_isolated(user, op));
+        found.extend(cookie_dropped(op));
         let Action::Check { session, route } = op.action else { continue };
         let Some(life) = lives.of.get(&session) else {
             found.push(Violation::new("G5", "a session that no answer has named", &[op]));
@@ -165,6 +167,16 @@ fn while_calm(user: &User<'_>, op: &Operation) -> Option<Violation> {
     // 409: others of this account are in flight; that is an answer.
     (status != 409 && user.history.is_calm(op)).then_some(())?;
     Some(Violation::new("G8", "not answered though everything was up", &[op]))
+}
+
+/// An answer that cannot know, or that lets the session pass, leaves its cookie where it is.
+fn cookie_dropped(op: &Operation) -> Option<Violation> {
+    let what = match op.outcome {
+        Outcome::Accepted { .. } => "accepted the session",
+        Outcome::Unknown { .. } => "could not know",
+        _ => return None,
+    };
+    op.cleared.then(|| Violation::new("G8", format!("{what}, and cleared its cookie"), &[op]))
 }
 
 /// An edge that reaches only a deposed primary's coordinator falls closed: for strict routes at once, within the bound for

@@ -70,16 +70,21 @@ impl Edges {
             Action::Check { .. } => &mut self.pages[edge],
             _ => &mut self.operations[edge],
         };
+        let presented = action.presents().and_then(|session| recorder.cookie_of(session));
+        let presented = presented.filter(|name| jar.session_names().contains(&name.as_str()));
         let sent_us = recorder.now_us();
         let answer = connection.send(&request);
+        let returned_us = recorder.now_us();
         let outcome = match &answer {
             Ok(answer) => outcome(recorder, &action, answer),
             Err(_) => Outcome::Unknown { status: 0 },
         };
-        recorder.record(who.0, who.1, u8::try_from(edge).unwrap_or(254), sent_us, action, outcome);
-        if let Ok(answer) = answer {
-            jar.take(&answer);
+        if let Ok(answer) = &answer {
+            jar.take(answer);
         }
+        let cleared = presented.is_some_and(|name| !jar.session_names().contains(&name.as_str()));
+        let edge = u8::try_from(edge).unwrap_or(254);
+        recorder.record(who, edge, (sent_us, returned_us), action, outcome, cleared);
         outcome
     }
 }

@@ -169,7 +169,8 @@ impl Clients<'_> {
             let sent_us = self.recorder.now_us();
             let done = xtask::users::edgekeep(&self.cli, arguments, "").is_ok();
             let outcome = if done { Outcome::Done } else { Outcome::Unknown { status: 1 } };
-            self.recorder.record(account.number, 900 + administrator, 255, sent_us, action, outcome);
+            let (who, times) = ((account.number, 900 + administrator), (sent_us, self.recorder.now_us()));
+            self.recorder.record(who, 255, times, action, outcome, false);
             if done {
                 return;
             }

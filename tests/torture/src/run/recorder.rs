@@ -7,6 +7,9 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use edgekeep_shared::cookie::cookie_name;
+use edgekeep_shared::ids::SessionId;
+
 use crate::history::{Action, Calm, Isolated, Line, Lost, Operation, Outcome, Rules, SessionNo, Us};
 
 /// Records of a run, on disk.
@@ -19,6 +22,8 @@ struct Inner {
     file: BufWriter<File>,
     operations: u32,
     numbers: HashMap<String, SessionNo>,
+    /// The names of their cookies, by number.
+    cookies: Vec<Option<String>>,
 }
 
 impl Inner {
@@ -33,7 +38,8 @@ impl Recorder {
     /// # Errors
     /// If the file cannot be made.
     pub fn new(rules: Rules, path: &Path) -> std::io::Result<Self> {
-        let mut inner = Inner { file: BufWriter::new(File::create(path)?), operations: 0, numbers: HashMap::new() };
+        let file = BufWriter::new(File::create(path)?);
+        let mut inner = Inner { file, operations: 0, numbers: HashMap::new(), cookies: Vec::new() };
         inner.write(&Line::Rules(rules));
         Ok(Self { began: Instant::now(), inner: Mutex::new(inner) })
     }
@@ -58,17 +64,33 @@ impl Recorder {
             let number = SessionNo(u32::try_from(inner.numbers.len()).unwrap_or(u32::MAX));
             inner.write(&Line::Session(id.to_owned()));
             inner.numbers.insert(id.to_owned(), number);
+            inner.cookies.push(id.parse::<SessionId>().ok().map(cookie_name));
             number
         })
     }
 
-    /// Writes down one operation.
-    pub fn record(&self, user: u32, client: u32, edge: u8, sent_us: Us, action: Action, outcome: Outcome) {
-        let returned_us = self.now_us();
+    /// The name of a session's cookie.
+    #[must_use]
+    pub fn cookie_of(&self, session: SessionNo) -> Option<String> {
+        self.with(|inner| inner.cookies.get(usize::try_from(session.0).ok()?).cloned().flatten())
+    }
+
+    /// Writes down one operation. `who`: the user and the client.
+    pub fn record(
+        &self,
+        who: (u32, u32),
+        edge: u8,
+        (sent_us, returned_us): (Us, Us),
+        action: Action,
+        outcome: Outcome,
+        cleared: bool,
+    ) {
+        let (user, client) = who;
         self.with(|inner| {
             let id = inner.operations;
             inner.operations += 1;
-            inner.write(&Line::Operation(Operation { id, user, client, edge, sent_us, returned_us, action, outcome }));
+            let operation = Operation { id, user, client, edge, sent_us, returned_us, action, outcome, cleared };
+            inner.write(&Line::Operation(operation));
         });
     }
 

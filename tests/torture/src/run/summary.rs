@@ -40,8 +40,8 @@ impl Done {
 pub struct Summary {
     /// All of it.
     pub text: String,
-    /// How many violations there were.
-    pub violations: usize,
+    /// What the system has broken.
+    pub violations: Vec<Violation>,
 }
 
 const fn kind(outcome: &Outcome) -> &'static str {
@@ -108,7 +108,7 @@ impl Summary {
         }
         counted(&mut text, "violations", &verdict.violations);
         explained(&mut text, verdict.violations.iter().take(SHOWN), history);
-        Self { text, violations: verdict.violations.len() }
+        Self { text, violations: verdict.violations.clone() }
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Bug {
     AuditLost,
     StoredTwice,
     LoginLost,
+    CookieDroppedByOutage,
+    CookieDroppedByPage,
 }
 
 /// SplitMix64.

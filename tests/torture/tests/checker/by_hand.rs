@@ -37,13 +37,14 @@ fn broken(operations: &[(Us, Us, Action, Outcome)]) -> Vec<&'static str> {
 }
 
 fn broken_with_calm(operations: &[(Us, Us, Action, Outcome)], calm: Vec<Calm>) -> Vec<&'static str> {
-    broken_with(operations, calm, Vec::new())
+    broken_with(operations, calm, Vec::new(), false)
 }
 
 fn broken_with(
     operations: &[(Us, Us, Action, Outcome)],
     calm: Vec<Calm>,
     isolated: Vec<Isolated>,
+    last_clears: bool,
 ) -> Vec<&'static str> {
     let rules = Rules {
         bound_us: BOUND,
@@ -63,10 +64,19 @@ fn broken_with(
         returned_us: *returned_us,
         action: *action,
         outcome: *outcome,
+        cleared: false,
     });
     let sessions = vec!["a".into(), "b".into()];
-    let history = History { calm, isolated, sessions, operations: operations.collect(), ..History::new(rules) };
+    let mut history = History { calm, isolated, sessions, operations: operations.collect(), ..History::new(rules) };
+    if let (Some(last), true) = (history.operations.last_mut(), last_clears) {
+        last.cleared = true;
+    }
     checker::check(&history).iter().map(|violation| violation.rule).collect()
+}
+
+/// The same, and the last answer clears the cookie of the session that was presented.
+fn broken_and_cleared(operations: &[(Us, Us, Action, Outcome)]) -> Vec<&'static str> {
+    broken_with(operations, Vec::new(), Vec::new(), true)
 }
 
 #[test]
@@ -173,11 +183,26 @@ fn no_answer_is_excused_only_outside_of_calm() {
 }
 
 #[test]
+fn a_cookie_is_cleared_only_with_an_ending() {
+    let first = (0, 10, login(1), signed_in(A));
+    let unavailable = Outcome::Unknown { status: 503 };
+    for action in [check(A, Route::Lease), check(A, Route::Strict), LOGOUT] {
+        assert!(broken(&[first, (20, 30, action, unavailable)]).is_empty());
+        assert_eq!(broken_and_cleared(&[first, (20, 30, action, unavailable)]), ["G8"], "{action:?}");
+    }
+    assert_eq!(broken_and_cleared(&[first, (20, 30, check(A, Route::Lease), ACCEPTED)]), ["G8"]);
+    assert!(broken_and_cleared(&[first, (20, 30, LOGOUT, Outcome::Done)]).is_empty());
+    let refused = Outcome::Refused(Why::NoSession(Reason::SignedOut));
+    let (logout, check) = ((20, 30, LOGOUT, Outcome::Done), (40, 50, check(A, Route::Lease), refused));
+    assert!(broken_and_cleared(&[first, logout, check]).is_empty());
+}
+
+#[test]
 fn an_edge_with_a_deposed_primary_falls_closed() {
     let isolated = vec![Isolated { edge: 0, from_us: 100, until_us: 5_000 }];
     let story = |route, sent| {
         let accepted = (sent, sent + 5, check(A, route), ACCEPTED);
-        broken_with(&[(0, 10, login(1), signed_in(A)), accepted], Vec::new(), isolated.clone())
+        broken_with(&[(0, 10, login(1), signed_in(A)), accepted], Vec::new(), isolated.clone(), false)
     };
     assert!(story(Route::Lease, 99 + BOUND).is_empty() && story(Route::Strict, 99).is_empty());
     assert_eq!(story(Route::Lease, 100 + BOUND), ["G8"]);
@@ -205,6 +230,7 @@ fn a_session_is_taken_for_lost_only_where_a_promotion_can_have_lost_it() {
         returned_us: 30_010,
         action: LOGOUT,
         outcome: Outcome::Done,
+        cleared: false,
     };
     let ended = Entry {
         action: "session_ended".into(),

@@ -7,6 +7,7 @@ mod bug;
 mod by_hand;
 mod effect;
 mod recorded;
+mod sabotage;
 mod system;
 mod user;
 
@@ -60,11 +61,12 @@ fn what_a_promotion_has_lost_is_seen() {
 #[test]
 fn a_loss_excuses_nothing_else() {
     use Bug::{
-        CommitCancelled, KeyNotUnique, LeaseTooLong, LoginLost, NoLimit, RefusesValid, ReplayResurrects, RoleTooOld,
-        StoredTwice, StrictFromOldRead, TwoSessions, WrongIsRight,
+        CommitCancelled, CookieDroppedByOutage, KeyNotUnique, LeaseTooLong, LoginLost, NoLimit, RefusesValid,
+        ReplayResurrects, RoleTooOld, StoredTwice, StrictFromOldRead, TwoSessions, WrongIsRight,
     };
     for bug in [
         CommitCancelled,
+        CookieDroppedByOutage,
         KeyNotUnique,
         LeaseTooLong,
         LoginLost,
@@ -124,6 +126,8 @@ planted! {
     a_lost_audit_entry_is_found: AuditLost by "G9", "G4", "audit";
     a_failure_that_is_stored_twice_is_found: StoredTwice by "G4";
     a_login_that_is_acknowledged_and_lost_is_found: LoginLost by "G7", "G9";
+    a_cookie_that_an_outage_drops_is_found: CookieDroppedByOutage by "G8";
+    a_cookie_that_a_page_drops_is_found: CookieDroppedByPage by "G8";
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use edgekeep_torture::checker::audit::Accounts;
 use edgekeep_torture::history::{
-    Action, Attempt, Calm, History, Lost, NewSecret, Operation, Outcome, Route, Secret, SessionNo, Us,
+    Action, Attempt, Calm, History, Lost, NewSecret, Operation, Outcome, Route, Secret, SessionNo, Us, Why,
 };
 
 use crate::bug::{Bug, Random};
@@ -168,6 +168,14 @@ impl World {
             (Action::Logout { .. }, Outcome::Done) if client > 0 => state.cookie = None,
             _ => {}
         }
+        // An ending takes the cookie with it, and an outage must not.
+        let cleared = action.presents().is_some()
+            && match outcome {
+                Outcome::SignedIn { .. } | Outcome::Done | Outcome::Refused(Why::NoSession(_)) => true,
+                Outcome::Accepted { .. } => self.bug == Some(Bug::CookieDroppedByPage) && self.random.one_in(100),
+                Outcome::Unknown { .. } => self.bug == Some(Bug::CookieDroppedByOutage) && self.random.one_in(4),
+                Outcome::Refused(_) => false,
+            };
         let id = u32::try_from(self.history.operations.len()).unwrap();
         let edge = u8::try_from(client).unwrap();
         self.history.operations.push(Operation {
@@ -179,6 +187,7 @@ impl World {
             returned_us: returned,
             action,
             outcome,
+            cleared,
         });
     }
 
