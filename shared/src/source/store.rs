@@ -264,4 +264,21 @@ mod tests {
         assert_eq!(users(&store, Unseen::AfterInEpoch(&at, 2)), [2]);
         assert_eq!(users(&store, Unseen::AfterInEpoch(&at, 3)), [] as [u64; 0]);
     }
+    /// Models tell states apart by it.
+    #[test]
+    fn stores_hash_by_their_rows() {
+        use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+        let hashed = |rows: &[Row]| {
+            let mut store = Store::default();
+            for row in rows {
+                store.put(*row);
+            }
+            BuildHasherDefault::<DefaultHasher>::default().hash_one(&store)
+        };
+        let rows = [row(1, 1, 100, 10), row(2, 1, 100, 11)];
+        assert_eq!(hashed(&rows), hashed(&[rows[1], rows[0]]));
+        for other in [row(3, 1, 100, 10), row(1, 2, 100, 10), row(1, 1, 101, 10), row(1, 1, 100, 9)] {
+            assert_ne!(hashed(&rows), hashed(&[other, rows[1]]), "{other:?}");
+        }
+    }
 }
