@@ -56,7 +56,7 @@ fn broken_relays_are_found() {
 #[test]
 fn edges_live_on_a_relay() {
     let mut runner = TestRunner::new_with_rng(
-        ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() },
+        ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() },
         TestRng::deterministic_rng(RngAlgorithm::ChaCha),
     );
     let seen = std::cell::RefCell::new(world::Seen::default());
