@@ -147,13 +147,7 @@ mod tests {
     }
 
     fn read(rows: Vec<Row>, xmax: u64) -> Read {
-        let settings = EdgeSettings {
-            version: 1,
-            site: "main".into(),
-            max_staleness_ms: 4_000,
-            sessions_per_user: 1,
-            password_min_chars: 15,
-        };
+        let settings = EdgeSettings::of_feed(1, 4_000);
         let position = Position { xmax, xip: vec![] };
         Read { epoch: 1, cursors_from_epoch: 1, position, read_at_ms: 1, settings, keys_version: 1, rows }
     }
