@@ -5,17 +5,22 @@
 //! - A credential that was revoked is refused [`COUNTS_FOR`] after the upstream has noticed, at the latest; the time counts
 //!   from when the upstream was *asked*.
 //! - Nobody is let in because an upstream could not be asked.
+//! - Whatever credentials are made up, an edge that has been let in is not kept out by them: it is asked about again
+//!   before the answer has run out, in places that nobody else takes ([`ASK_AGAIN_AFTER`], [`Callers::known_checks`]),
+//!   and is not forgotten for them ([`Remembered::make_room`]).
 //! - Only digests are kept, at most [`MAX_KNOWN`]; questions about one credential share one answer; only so many are
-//!   asked at a time, whatever is made up.
+//!   asked at a time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use edgekeep_shared::credential::{Kind, parse};
 use edgekeep_shared::retry::{Effort, Next, Preferred, Retry};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::timeout;
 
 use super::upstream::{Lost, Upstreams, authorization};
 use crate::feed::moment::{self, Moment};
@@ -23,14 +28,18 @@ use crate::metrics::Metrics;
 
 /// A yes is believed for so long.
 pub const COUNTS_FOR: Duration = Duration::from_secs(5);
-/// A no is: the credential may have been made just now.
+/// A yes as old as this is asked for again while it is still believed.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(2_500);
+/// A no is believed for so long: the credential may have been made just now.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// That nobody could be asked is.
 const UNKNOWN_FOR: Duration = Duration::from_millis(250);
 /// Credentials that are remembered.
 const MAX_KNOWN: usize = 1_024;
-/// Questions about credentials at a time.
+/// Questions at a time about credentials that have not counted yet, and as many about others.
 const MAX_CHECKS: usize = 32;
+/// How long a question waits for its place: made-up credentials are answered in milliseconds and soon make room.
+const PLACE_WITHIN: Duration = Duration::from_millis(500);
 
 /// What is known of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,29 +71,114 @@ impl Verdict {
 }
 
 /// A verdict and when it was asked for; empty while it is.
-type Known = OnceCell<(Verdict, Moment)>;
+type Answer = OnceCell<(Verdict, Moment)>;
 
-fn is_believed(known: &Known, now: Moment) -> bool {
-    known.get().is_none_or(|(verdict, asked)| asked.until(now) < verdict.believed_for())
+/// What is remembered of one credential.
+struct Known {
+    answer: Arc<Answer>,
+    /// It counted when it was asked about before: it is no stranger.
+    has_counted: bool,
+    /// It is being asked about again, while its answer is still believed.
+    asked_again: bool,
 }
 
-/// The credentials of late.
+impl Known {
+    fn is_believed(&self, now: Moment) -> bool {
+        self.answer.get().is_none_or(|(verdict, asked)| asked.until(now) < verdict.believed_for())
+    }
+
+    /// No upstream has said that it counts, or not any more.
+    fn is_stranger(&self) -> bool {
+        match self.answer.get() {
+            Some((Verdict::Counts, _)) => false,
+            Some((Verdict::Refused, _)) => true,
+            Some((Verdict::Unknown, _)) | None => !self.has_counted,
+        }
+    }
+}
+
+/// What to do for somebody who shows a credential.
+enum Step {
+    /// Answer with this; ask again meanwhile, if told to.
+    Believe(Verdict, AskAgain),
+    /// Wait for this answer: ask, if nobody does. The flag: it has counted before.
+    Wait(Arc<Answer>, bool),
+    /// There is no room for one more.
+    Full,
+}
+
+type AskAgain = bool;
+
+/// The credentials of late, by their digests.
+#[derive(Default)]
+struct Remembered(HashMap<[u8; 32], Known>);
+
+impl Remembered {
+    fn step(&mut self, digest: [u8; 32], now: Moment) -> Step {
+        let mut has_counted = false;
+        if let Some(known) = self.0.get_mut(&digest) {
+            has_counted = !known.is_stranger();
+            if known.is_believed(now) {
+                let Some(&(verdict, asked)) = known.answer.get() else {
+                    return Step::Wait(Arc::clone(&known.answer), has_counted);
+                };
+                let due = verdict == Verdict::Counts && asked.until(now) >= ASK_AGAIN_AFTER && !known.asked_again;
+                known.asked_again |= due;
+                return Step::Believe(verdict, due);
+            }
+        } else if !self.make_room(now) {
+            return Step::Full;
+        }
+        let answer = Arc::new(Answer::new());
+        self.0.insert(digest, Known { answer: Arc::clone(&answer), has_counted, asked_again: false });
+        Step::Wait(answer, has_counted)
+    }
+
+    /// Room for one more. Strangers go first, then edges that have not asked for a while; questions that are being
+    /// asked stay, so that they are shared.
+    fn make_room(&mut self, now: Moment) -> bool {
+        let is_asked = |known: &Known| known.answer.get().is_none();
+        if self.0.len() >= MAX_KNOWN {
+            self.0.retain(|_, known| is_asked(known) || !known.is_stranger());
+        }
+        if self.0.len() >= MAX_KNOWN {
+            self.0.retain(|_, known| is_asked(known) || known.is_believed(now));
+        }
+        self.0.len() < MAX_KNOWN
+    }
+
+    /// What came of asking again. A word of an upstream takes the place of the older one, whatever it is; silence
+    /// leaves the older one its time.
+    fn asked_again(&mut self, digest: &[u8; 32], verdict: Verdict, asked: Moment) {
+        let Some(known) = self.0.get_mut(digest) else { return };
+        known.asked_again = false;
+        if verdict != Verdict::Unknown {
+            known.answer = Arc::new(Answer::new_with(Some((verdict, asked))));
+        }
+    }
+}
+
+/// Who may ask.
 pub(super) struct Callers {
     upstreams: Arc<Upstreams>,
-    known: Mutex<HashMap<[u8; 32], Arc<Known>>>,
+    remembered: Mutex<Remembered>,
+    /// Places for questions about strangers.
     checks: Semaphore,
+    /// Places for questions about credentials that have counted: no stranger can take them.
+    known_checks: Semaphore,
     preferred: Mutex<Preferred>,
     metrics: Metrics,
 }
 
 impl Callers {
     pub(super) fn new(upstreams: Arc<Upstreams>, metrics: Metrics) -> Self {
-        let (known, preferred) = (Mutex::default(), Mutex::default());
-        Self { upstreams, known, checks: Semaphore::new(MAX_CHECKS), preferred, metrics }
+        let (remembered, preferred) = (Mutex::default(), Mutex::default());
+        let (checks, known_checks) = (Semaphore::new(MAX_CHECKS), Semaphore::new(MAX_CHECKS));
+        Self { upstreams, remembered, checks, known_checks, preferred, metrics }
     }
 
     /// Whose credential this is, and whether it counts.
-    pub(super) async fn verdict(&self, credential: &str) -> (String, Verdict) {
+    pub(super) async fn verdict(self: &Arc<Self>, credential: &str) -> (String, Verdict) {
         let Some(presented) = parse(credential) else { return (String::new(), Verdict::Refused) };
         let edge = presented.edge_id.to_owned();
         if presented.kind != Kind::Feed {
@@ -92,40 +186,45 @@ impl Callers {
             tracing::warn!(edge, "an edge showed its own credential to a relay: its feed credential is asked for");
             return (edge, Verdict::Refused);
         }
-        let Some(known) = self.entry(Sha256::digest(credential).into(), moment::now()) else {
-            return (edge, Verdict::Unknown);
-        };
-        let (verdict, _) = known
-            .get_or_init(async || {
-                let asked = moment::now();
-                let verdict = self.ask(credential).await;
-                Metrics::count(&self.metrics.relay_checks, verdict.name());
-                (verdict, asked)
-            })
-            .await;
-        (edge, *verdict)
-    }
-
-    /// What is known under this digest, or room for it; `None`: there is none.
-    fn entry(&self, digest: [u8; 32], now: Moment) -> Option<Arc<Known>> {
-        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all.get(&digest).filter(|known| is_believed(known, now)) {
-            return Some(Arc::clone(known));
-        }
-        if all.len() >= MAX_KNOWN && !all.contains_key(&digest) {
-            all.retain(|_, known| is_believed(known, now));
-            if all.len() >= MAX_KNOWN {
-                return None;
+        let Some(authorization) = authorization(credential) else { return (edge, Verdict::Refused) };
+        let digest: [u8; 32] = Sha256::digest(credential).into();
+        let step = self.remembered().step(digest, moment::now());
+        let verdict = match step {
+            Step::Believe(verdict, ask_again) => {
+                if ask_again {
+                    let callers = Arc::clone(self);
+                    // Beside the caller: who is let in does not wait, and one that goes away ends nothing.
+                    tokio::spawn(async move {
+                        let (verdict, asked) = callers.ask(authorization, true).await;
+                        callers.remembered().asked_again(&digest, verdict, asked);
+                    });
+                }
+                verdict
             }
-        }
-        let known = Arc::new(Known::new());
-        all.insert(digest, Arc::clone(&known));
-        Some(known)
+            Step::Wait(answer, has_counted) => answer.get_or_init(|| self.ask(authorization, has_counted)).await.0,
+            Step::Full => Verdict::Unknown,
+        };
+        (edge, verdict)
     }
 
-    async fn ask(&self, credential: &str) -> Verdict {
-        let Some(authorization) = authorization(credential) else { return Verdict::Refused };
-        let Ok(_place) = self.checks.try_acquire() else { return Verdict::Unknown };
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks an upstream. The moment: when that began.
+    async fn ask(&self, authorization: HeaderValue, has_counted: bool) -> (Verdict, Moment) {
+        let places = if has_counted { &self.known_checks } else { &self.checks };
+        let place = timeout(PLACE_WITHIN, places.acquire()).await;
+        let asked = moment::now();
+        let verdict = match place {
+            Ok(Ok(_place)) => self.ask_upstreams(authorization).await,
+            _ => Verdict::Unknown,
+        };
+        Metrics::count(&self.metrics.relay_checks, verdict.name());
+        (verdict, asked)
+    }
+
+    async fn ask_upstreams(&self, authorization: HeaderValue) -> Verdict {
         let (count, began) = (self.upstreams.count(), moment::now());
         let passed_ms = || i64::try_from(moment::elapsed(began).as_millis()).unwrap_or(i64::MAX);
         let mut retry = Retry::new(Effort::INLINE, count, 0);
@@ -149,7 +248,7 @@ impl Callers {
         Verdict::Unknown
     }
 
-    fn preferred(&self) -> std::sync::MutexGuard<'_, Preferred> {
+    fn preferred(&self) -> MutexGuard<'_, Preferred> {
         self.preferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,51 +257,129 @@ impl Callers {
 mod tests {
     use super::*;
 
-    fn callers() -> Callers {
-        let upstreams = Upstreams::new(vec!["http://127.0.0.1:9".into()], "x").unwrap();
-        Callers::new(Arc::new(upstreams), Metrics::new())
+    fn callers(upstream: String) -> Arc<Callers> {
+        let upstreams = Upstreams::new(vec![upstream], "x").unwrap();
+        Arc::new(Callers::new(Arc::new(upstreams), Metrics::new()))
     }
 
     fn later(from: Moment, by: Duration) -> Moment {
         Moment { monotonic: from.monotonic + by, wall: from.wall + by }
     }
 
-    #[tokio::test]
-    async fn verdicts_are_believed_for_their_time_from_when_they_were_asked_for() {
-        let (callers, now) = (callers(), moment::now());
-        for (number, verdict) in [(1, Verdict::Counts), (2, Verdict::Refused), (3, Verdict::Unknown)] {
-            let known = callers.entry([number; 32], now).unwrap();
-            assert!(Arc::ptr_eq(&known, &callers.entry([number; 32], later(now, Duration::from_secs(9))).unwrap()));
-            known.set((verdict, now)).unwrap();
-            let last = later(now, verdict.believed_for() - Duration::from_nanos(1));
-            assert!(Arc::ptr_eq(&known, &callers.entry([number; 32], last).unwrap()));
-            let over = later(now, verdict.believed_for());
-            assert!(!Arc::ptr_eq(&known, &callers.entry([number; 32], over).unwrap()), "{verdict:?}");
+    fn digest(number: usize) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_be_bytes());
+        digest
+    }
+
+    impl Remembered {
+        /// Somebody shows it, an upstream is asked, and says this.
+        fn told(&mut self, number: usize, verdict: Verdict, now: Moment) {
+            let Step::Wait(answer, _) = self.step(digest(number), now) else { panic!("{number} is not asked about") };
+            answer.set((verdict, now)).unwrap();
+        }
+
+        fn believes(&mut self, number: usize, now: Moment) -> Option<(Verdict, AskAgain)> {
+            match self.step(digest(number), now) {
+                Step::Believe(verdict, ask_again) => Some((verdict, ask_again)),
+                Step::Wait(..) | Step::Full => None,
+            }
         }
     }
 
-    #[tokio::test]
-    async fn what_is_made_up_takes_no_more_room_than_there_is() {
-        let (callers, now) = (callers(), moment::now());
-        let digest = |number: usize| {
-            let mut digest = [0; 32];
-            digest[..8].copy_from_slice(&number.to_be_bytes());
-            digest
-        };
-        for number in 0..MAX_KNOWN {
-            callers.entry(digest(number), now).unwrap().set((Verdict::Refused, now)).unwrap();
+    #[test]
+    fn verdicts_are_believed_for_their_time_from_when_they_were_asked_for() {
+        let now = moment::now();
+        for verdict in [Verdict::Counts, Verdict::Refused, Verdict::Unknown] {
+            let mut remembered = Remembered::default();
+            remembered.told(1, verdict, now);
+            let over = later(now, verdict.believed_for());
+            let last = later(now, verdict.believed_for() - Duration::from_nanos(1));
+            assert_eq!(remembered.believes(1, last).unwrap().0, verdict);
+            assert_eq!(remembered.believes(1, over), None, "{verdict:?}");
+            assert!(matches!(remembered.step(digest(1), later(over, COUNTS_FOR)), Step::Wait(..)), "it is being asked");
         }
-        assert!(callers.entry(digest(MAX_KNOWN), now).is_none());
-        assert!(callers.entry(digest(5), later(now, COUNTS_FOR)).is_some(), "who is known can be asked about again");
-        assert!(callers.entry(digest(MAX_KNOWN), later(now, COUNTS_FOR)).is_some());
-        assert!(callers.known.lock().unwrap().len() <= 3);
+    }
+
+    #[test]
+    fn a_yes_is_asked_for_again_before_it_has_run_out_and_once_at_a_time() {
+        let (mut remembered, now) = (Remembered::default(), moment::now());
+        remembered.told(1, Verdict::Counts, now);
+        let due = later(now, ASK_AGAIN_AFTER);
+        assert_eq!(
+            remembered.believes(1, later(now, ASK_AGAIN_AFTER - Duration::from_nanos(1))),
+            Some((Verdict::Counts, false))
+        );
+        assert_eq!(remembered.believes(1, due), Some((Verdict::Counts, true)));
+        assert_eq!(remembered.believes(1, due), Some((Verdict::Counts, false)), "that is under way");
+
+        // Nobody answers: the old word keeps its time, and no more.
+        remembered.asked_again(&digest(1), Verdict::Unknown, due);
+        assert_eq!(remembered.believes(1, later(due, Duration::from_secs(1))), Some((Verdict::Counts, true)));
+        remembered.asked_again(&digest(1), Verdict::Unknown, due);
+        assert_eq!(remembered.believes(1, later(now, COUNTS_FOR)), None);
+
+        remembered = Remembered::default();
+        remembered.told(1, Verdict::Counts, now);
+        let _ = remembered.believes(1, due);
+        remembered.asked_again(&digest(1), Verdict::Counts, due);
+        assert_eq!(remembered.believes(1, later(now, COUNTS_FOR)), Some((Verdict::Counts, true)), "5 s from then");
+        remembered.asked_again(&digest(1), Verdict::Refused, later(now, COUNTS_FOR));
+        assert_eq!(remembered.believes(1, later(now, COUNTS_FOR)), Some((Verdict::Refused, false)), "at once");
+        let revoked = later(now, COUNTS_FOR + REFUSED_FOR);
+        assert!(matches!(remembered.step(digest(1), revoked), Step::Wait(_, false)), "a stranger again");
+    }
+
+    #[test]
+    fn what_is_made_up_takes_no_more_room_than_there_is_and_no_edges() {
+        let (mut remembered, now) = (Remembered::default(), moment::now());
+        remembered.told(0, Verdict::Counts, now);
+        for number in 1..10 * MAX_KNOWN {
+            remembered.told(number, Verdict::Refused, now);
+            assert!(remembered.0.len() <= MAX_KNOWN);
+        }
+        let late = later(now, COUNTS_FOR * 2);
+        assert!(matches!(remembered.step(digest(0), late), Step::Wait(_, true)), "an edge is no stranger");
+
+        // All at once: who is there already keeps the place, and questions are shared.
+        let mut remembered = Remembered::default();
+        remembered.told(0, Verdict::Counts, now);
+        for number in 1..MAX_KNOWN {
+            assert!(matches!(remembered.step(digest(number), now), Step::Wait(_, false)));
+        }
+        assert!(matches!(remembered.step(digest(MAX_KNOWN), now), Step::Full));
+        assert_eq!(remembered.believes(0, now), Some((Verdict::Counts, false)));
+        assert!(matches!(remembered.step(digest(1), now), Step::Wait(..)));
+        // An edge that has been silent for long makes room.
+        assert!(matches!(remembered.step(digest(MAX_KNOWN), late), Step::Wait(..)));
+    }
+
+    /// Somebody who says yes to every question.
+    async fn upstream() -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let yes = axum::Router::new().fallback(|| async { "" });
+        tokio::spawn(async move { axum::serve(listener, yes).await });
+        base
+    }
+
+    #[tokio::test]
+    async fn an_edge_is_asked_about_while_strangers_have_taken_all_of_their_places() {
+        let (callers, word) = (callers(upstream().await), HeaderValue::from_static("x"));
+        let taken = callers.checks.acquire_many(MAX_CHECKS as u32).await.unwrap();
+        assert_eq!(callers.ask(word.clone(), true).await.0, Verdict::Counts);
+        assert_eq!(callers.ask(word.clone(), false).await.0, Verdict::Unknown);
+        drop(taken);
+        let _taken = callers.known_checks.acquire_many(MAX_CHECKS as u32).await.unwrap();
+        assert_eq!(callers.ask(word.clone(), true).await.0, Verdict::Unknown, "these are limited as well");
+        assert_eq!(callers.ask(word, false).await.0, Verdict::Counts);
     }
 
     #[tokio::test]
     async fn nobody_is_let_in_while_nobody_can_be_asked() {
         let own = edgekeep_shared::credential::edge_credential("edge-1", &[7; 32]);
         let feed = edgekeep_shared::credential::feed_credential(&own).unwrap();
-        let callers = callers();
+        let callers = callers("http://127.0.0.1:9".into());
         assert_eq!(callers.verdict(&feed).await, ("edge-1".into(), Verdict::Unknown));
         assert_eq!(callers.verdict(&own).await, ("edge-1".into(), Verdict::Refused));
         assert_eq!(callers.verdict("x").await.1, Verdict::Refused);

@@ -46,7 +46,7 @@ use upstream::Upstreams;
 /// A running relay.
 pub struct Relay {
     feed: FeedHandle,
-    callers: Callers,
+    callers: Arc<Callers>,
     metrics: Metrics,
 }
 
@@ -61,7 +61,7 @@ impl Relay {
         let metrics = Metrics::new();
         let feed = FeedHandle::new(config.http.max_polls, &config.feed, metrics.clone());
         tokio::spawn(follow::run(feed.clone(), Arc::clone(&upstreams), metrics.clone()));
-        Ok(Arc::new(Self { feed, callers: Callers::new(upstreams, metrics.clone()), metrics }))
+        Ok(Arc::new(Self { feed, callers: Arc::new(Callers::new(upstreams, metrics.clone())), metrics }))
     }
 }
 
