@@ -9,16 +9,14 @@ use std::rc::Rc;
 use edgekeep_shared::cookie;
 use edgekeep_shared::gate::Identity;
 use edgekeep_shared::identity;
-use js_sys::Promise;
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 use web_sys::{Request, Response};
 
 use crate::assertion::{self, Assertion};
 use crate::config::{Origin, OriginAddress};
 use crate::guard::Allowed;
 use crate::incoming::Incoming;
-use crate::js::{self, Changes, Facts, Fetcher, JsFailure, Lines, Onward};
+use crate::js::{self, Bindings, Changes, Facts, JsFailure, Lines, Onward, Sent};
 use crate::state;
 
 /// How far back the assertion's `nbf` lies, so that an origin whose clock is a little behind accepts it.
@@ -30,24 +28,16 @@ const FOR_SHARED_CACHES: &str = "CDN-Cache-Control\nCloudflare-CDN-Cache-Control
 ///
 /// # Errors
 /// When it cannot be sent.
-pub fn send(incoming: &Incoming, env: &JsValue, allowed: &Allowed, gated: bool) -> Result<Promise, JsFailure> {
+pub fn send(incoming: &Incoming, env: &JsValue, allowed: &Allowed, gated: bool) -> Result<Sent, JsFailure> {
     let Some(origin) = &incoming.config.origin else { return Err(JsFailure("no origin is configured".to_owned())) };
     let request = request_for(incoming, origin, allowed, gated)?;
     match origin.address {
         OriginAddress::Binding => {
-            let binding: Fetcher = js::property(env, "ORIGIN").unwrap_or(JsValue::UNDEFINED).unchecked_into();
-            binding.send(&request, origin.timeout_ms)
+            let binding = env.unchecked_ref::<Bindings>().origin();
+            binding.ok_or_else(|| JsFailure("the binding ORIGIN is gone".to_owned()))?.send(&request)
         }
-        OriginAddress::Url(_) => js::send(&request, origin.timeout_ms),
+        OriginAddress::Url(_) => js::send(&request),
     }
-}
-
-/// What the client gets of the origin's answer.
-///
-/// # Errors
-/// When the origin was not reached.
-pub async fn answered(sent: Result<Promise, JsFailure>, allowed: &Allowed, gated: bool) -> Result<Response, JsFailure> {
-    answer(JsFuture::from(sent?).await?.unchecked_into(), allowed, gated)
 }
 
 /// The request as the origin sees it.
@@ -165,7 +155,10 @@ fn gives_way(theirs: Option<&str>, others: bool, sets_cookies: bool, gated: bool
 }
 
 /// The origin's answer as the client sees it: the same object, unless something has to be changed.
-fn answer(response: Response, allowed: &Allowed, gated: bool) -> Result<Response, JsFailure> {
+///
+/// # Errors
+/// When the platform refuses the changes.
+pub fn answer(response: Response, allowed: &Allowed, gated: bool) -> Result<Response, JsFailure> {
     let facts = Facts::of(&response, FOR_SHARED_CACHES);
     // A switched protocol has no body and takes no changes.
     if facts.status == 101 {
@@ -187,8 +180,8 @@ fn answer(response: Response, allowed: &Allowed, gated: bool) -> Result<Response
     }
     if gives_way || !set_cookies.is_empty() {
         changes.having.pair("Cache-Control", "no-store");
-        for name in FOR_SHARED_CACHES.lines() {
-            changes.without.line(name);
+        if facts.has_others {
+            FOR_SHARED_CACHES.lines().for_each(|name| changes.without.line(name));
         }
     }
     for cookie in set_cookies {

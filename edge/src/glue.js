@@ -26,19 +26,25 @@ export const onward = (request, url, noStore, without, having) => {
   return onward;
 };
 
-// The answer, or a failure if it has not begun in time. No abort signal: that would cut long bodies and WebSockets later.
-export const begun = (answer, ms) =>
+// What `then` makes of the answer, or of why there is none: it failed, or it has not begun in time. One promise, and
+// `then` is called once. No abort signal: that would cut long bodies and WebSockets later.
+export const begun = (answer, ms, then) =>
   new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+    let waiting = true;
+    const end = (response, failure) => {
+      if (!waiting) return;
+      waiting = false;
+      clearTimeout(timer);
+      try {
+        resolve(then(response, failure));
+      } catch (broken) {
+        reject(broken);
+      }
+    };
+    const timer = setTimeout(() => end(undefined, new Error(`no answer within ${ms} ms`)), ms);
     answer.then(
-      (response) => {
-        clearTimeout(timer);
-        resolve(response);
-      },
-      (failure) => {
-        clearTimeout(timer);
-        reject(failure);
-      },
+      (response) => end(response, undefined),
+      (failure) => end(undefined, failure),
     );
   });
 

@@ -20,6 +20,12 @@ extern "C" {
     #[wasm_bindgen(method, js_name = waitUntil)]
     pub fn wait_until(this: &Context, work: &Promise);
 
+    /// The worker's bindings.
+    pub type Bindings;
+    /// The site behind the gate, where a service binding names it.
+    #[wasm_bindgen(method, getter, js_name = ORIGIN)]
+    pub fn origin(this: &Bindings) -> Option<Fetcher>;
+
     /// A service binding.
     #[derive(Clone)]
     pub type Fetcher;
@@ -64,7 +70,7 @@ extern "C" {
         without: &str,
         having: &str,
     ) -> Result<Request, JsValue>;
-    fn begun(answer: &Promise, ms: u32) -> Promise;
+    fn begun(answer: &Promise, ms: u32, then: &Function) -> Promise;
     #[wasm_bindgen(js_name = factsOf)]
     fn facts_of(response: &Response, others: &str) -> String;
     #[wasm_bindgen(catch)]
@@ -86,27 +92,40 @@ impl From<JsValue> for JsFailure {
     }
 }
 
-/// Awaits a promise for a response whose sender gives up by itself.
-async fn response(promise: Result<Promise, JsValue>) -> Result<Response, JsFailure> {
-    Ok(JsFuture::from(promise?).await?.unchecked_into())
-}
+/// A request that is on its way to the origin.
+#[derive(Debug)]
+pub struct Sent(Promise);
 
 impl Fetcher {
-    /// Sends the request through the binding. The promise is for the answer, which must begin within `timeout_ms`.
+    /// Sends the request through the binding.
     ///
     /// # Errors
     /// When it cannot be sent.
-    pub fn send(&self, request: &Request, timeout_ms: u32) -> Result<Promise, JsFailure> {
-        Ok(begun(&self.fetch_raw(request)?, timeout_ms))
+    pub fn send(&self, request: &Request) -> Result<Sent, JsFailure> {
+        Ok(Sent(self.fetch_raw(request)?))
     }
 }
 
-/// Sends the request to its own address. The promise is for the answer, which must begin within `timeout_ms`.
+/// Sends the request to its own address.
 ///
 /// # Errors
 /// When it cannot be sent.
-pub fn send(request: &Request, timeout_ms: u32) -> Result<Promise, JsFailure> {
-    Ok(begun(&fetch_request(request)?, timeout_ms))
+pub fn send(request: &Request) -> Result<Sent, JsFailure> {
+    Ok(Sent(fetch_request(request)?))
+}
+
+impl Sent {
+    /// A promise of what `then` makes of the answer, which must begin within `timeout_ms`, or of why there is none.
+    pub fn then(
+        &self,
+        timeout_ms: u32,
+        then: impl FnOnce(Result<Response, JsFailure>) -> JsValue + 'static,
+    ) -> Promise {
+        let then = Closure::once_into_js(move |response: Option<Response>, failure: JsValue| {
+            then(response.ok_or_else(|| JsFailure::from(failure)))
+        });
+        begun(&self.0, timeout_ms, then.unchecked_ref())
+    }
 }
 
 /// Lines for `glue.js`: names, or names and values in turns.
@@ -246,7 +265,7 @@ pub fn at_once(work: impl Future<Output = JsValue> + 'static) -> JsValue {
 /// When the address cannot be reached in that time.
 pub async fn send_to(url: &str, init: &RequestInit, timeout_ms: u32) -> Result<Response, JsFailure> {
     init.set_signal(Some(&AbortSignal::timeout_with_u32(timeout_ms)));
-    response(fetch_url(url, init)).await
+    Ok(JsFuture::from(fetch_url(url, init)?).await?.unchecked_into())
 }
 
 /// A promise that is kept after so many milliseconds.

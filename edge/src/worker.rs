@@ -4,7 +4,6 @@
 use edgekeep_shared::path;
 use edgekeep_shared::policy::{Access, Matched};
 use edgekeep_shared::problem::{Code, Problem};
-use js_sys::Promise;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 use web_sys::Request;
@@ -67,20 +66,10 @@ pub fn handle(request: Request, env: JsValue, context: JsValue) -> JsValue {
     }
     let guard = Guard::new(route);
     match guard.look(&incoming.cookies) {
-        Step::Done(Outcome::Allow(allowed)) => {
-            // On its way before any promise of ours is made.
-            let sent = gateway::send(&incoming, &env, &allowed, gated);
-            future_to_promise(async move { Ok(passed(&incoming, &allowed, gated, sent).await) }).into()
-        }
-        Step::Done(outcome) => refused(&incoming, outcome),
+        Step::Done(outcome) => decided(incoming, &env, outcome, gated),
         Step::First(errand) => future_to_promise(async move {
-            Ok(match guard.decide(&incoming, errand).await {
-                Outcome::Allow(allowed) => {
-                    let sent = gateway::send(&incoming, &env, &allowed, gated);
-                    passed(&incoming, &allowed, gated, sent).await
-                }
-                outcome => refused(&incoming, outcome),
-            })
+            let outcome = guard.decide(&incoming, errand).await;
+            Ok(decided(incoming, &env, outcome, gated))
         })
         .into(),
     }
@@ -99,23 +88,30 @@ pub fn check(request: Request, env: JsValue, context: JsValue) -> JsValue {
     js::at_once(async move { JsValue::from_str(&Gate::check(&request, &env, &context).await.to_json()) })
 }
 
-/// What the client gets of a request that was sent to the origin.
-async fn passed(incoming: &Incoming, allowed: &Allowed, gated: bool, sent: Result<Promise, JsFailure>) -> JsValue {
-    match gateway::answered(sent, allowed, gated).await {
-        Ok(response) => response.into(),
-        Err(failure) => {
-            js::log_error(&format!("edgekeep: request {}: the origin failed: {}", incoming.request_id, failure.0));
-            let cookies = allowed.set_cookies.iter().cloned();
-            refusal(incoming, |place| refuse::origin_unavailable(place).cookies(cookies))
+/// The gate has decided: the origin's answer (a promise of it), or a refusal.
+fn decided(incoming: Incoming, env: &JsValue, outcome: Outcome, gated: bool) -> JsValue {
+    let allowed = match outcome {
+        Outcome::Allow(allowed) => allowed,
+        Outcome::Deny { denial, set_cookies } => {
+            return refusal(&incoming, |place| refuse::denied(place, denial).cookies(set_cookies));
         }
+        Outcome::Unknown => return refusal(&incoming, refuse::unknown),
+    };
+    let timeout_ms = incoming.config.origin.as_ref().map_or(0, |origin| origin.timeout_ms);
+    match gateway::send(&incoming, env, &allowed, gated) {
+        Ok(sent) => sent
+            .then(timeout_ms, move |answer| {
+                let answer = answer.and_then(|response| gateway::answer(response, &allowed, gated));
+                answer.map_or_else(|failure| no_origin(&incoming, &allowed, &failure), JsValue::from)
+            })
+            .into(),
+        Err(failure) => no_origin(&incoming, &allowed, &failure),
     }
 }
 
-fn refused(incoming: &Incoming, outcome: Outcome) -> JsValue {
-    refusal(incoming, |place| match outcome {
-        Outcome::Deny { denial, set_cookies } => refuse::denied(place, denial).cookies(set_cookies),
-        Outcome::Allow(_) | Outcome::Unknown => refuse::unknown(place),
-    })
+fn no_origin(incoming: &Incoming, allowed: &Allowed, failure: &JsFailure) -> JsValue {
+    js::log_error(&format!("edgekeep: request {}: the origin failed: {}", incoming.request_id, failure.0));
+    refusal(incoming, |place| refuse::origin_unavailable(place).cookies(allowed.set_cookies.iter().cloned()))
 }
 
 fn refusal(incoming: &Incoming, reply: impl FnOnce(Place<'_>) -> Reply) -> JsValue {

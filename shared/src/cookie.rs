@@ -43,7 +43,7 @@ pub fn looks_like_ours(name: &str) -> bool {
 }
 
 /// The pairs of a `Cookie` header.
-fn pairs(header: &str) -> impl DoubleEndedIterator<Item = &str> {
+fn pairs(header: &str) -> impl Iterator<Item = &str> {
     header.split(';').map(|pair| pair.trim_matches([' ', '\t'])).filter(|pair| !pair.is_empty())
 }
 
@@ -57,7 +57,7 @@ pub struct Presented<'a> {
 }
 
 /// The cookies of ours in a `Cookie` header.
-fn ours(header: &str) -> impl DoubleEndedIterator<Item = Presented<'_>> {
+fn ours(header: &str) -> impl Iterator<Item = Presented<'_>> {
     pairs(header)
         .filter_map(|pair| pair.split_once('='))
         .filter(|(name, _)| name.starts_with(COOKIE_PREFIX))
@@ -67,8 +67,8 @@ fn ours(header: &str) -> impl DoubleEndedIterator<Item = Presented<'_>> {
 /// The last [`MAX_LOOKED_AT`] cookies of ours, in the header's order.
 #[must_use]
 pub fn presented(header: &str) -> Vec<Presented<'_>> {
-    let mut last: Vec<_> = ours(header).rev().take(MAX_LOOKED_AT).collect();
-    last.reverse();
+    let mut last = all_presented(header);
+    last.drain(..last.len().saturating_sub(MAX_LOOKED_AT));
     last
 }
 

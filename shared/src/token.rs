@@ -14,7 +14,7 @@
 //! With a name of 5 bytes and the role `admin` a value has 153 characters; the limits below keep it under 1 KiB.
 
 use hmac::Mac;
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::codec::{BASE64URL, Malformed, Reader, put_u48, to_base64url};
 use crate::ids::{KeyId, SessionId, SiteId, UserId};
@@ -149,6 +149,13 @@ fn mac_of(mut hmac: HmacSha256, payload: &[u8]) -> [u8; MAC_BYTES] {
     hmac.finalize().into_bytes().into()
 }
 
+/// In a time that does not depend on where they differ. By words: byte by byte it would take a fifth of the MAC's own time.
+fn is_same_mac(a: &[u8; MAC_BYTES], b: &[u8; MAC_BYTES]) -> bool {
+    let (a, b) = (a.as_chunks().0, b.as_chunks().0);
+    let same = |(a, b): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*a).ct_eq(&u64::from_ne_bytes(*b));
+    a.iter().zip(b).map(same).fold(Choice::from(1), |all, same| all & same).into()
+}
+
 /// A token that nobody has checked: only its key id can be read.
 #[derive(Clone, Debug)]
 pub struct UntrustedToken {
@@ -182,8 +189,8 @@ impl UntrustedToken {
     /// See [`VerifyError`].
     pub fn verify(&self, ring: &KeyRing, site: SiteId) -> Result<VerifiedToken, VerifyError> {
         let key = ring.get(self.key_id()).ok_or_else(|| VerifyError::UnknownKey(self.key_id()))?;
-        let (payload, mac) = self.bytes.split_at(self.bytes.len() - MAC_BYTES);
-        if !bool::from(mac_of(key.hmac(), payload).ct_eq(mac)) {
+        let (payload, mac) = self.bytes.split_last_chunk().ok_or(VerifyError::Invalid)?;
+        if !is_same_mac(&mac_of(key.hmac(), payload), mac) {
             return Err(VerifyError::Invalid);
         }
         let claims = read_claims(payload).map_err(|_| VerifyError::Invalid)?;

@@ -104,7 +104,7 @@ pub fn build_crate(package: &str, features: &[&str], entry: &Path, folder: &Path
     let step = console::step(format!("building {package} for {TARGET}"), quiet);
     let mut cargo = command::cargo();
     cargo.args(["build", "--package", package, "--target", TARGET, "--profile", "edge"]);
-    cargo.args(["--config", &remapped_paths()]);
+    cargo.args(["--config", &flags()]);
     if !features.is_empty() {
         cargo.args(["--features", &features.join(",")]);
     }
@@ -122,16 +122,22 @@ pub fn build_crate(package: &str, features: &[&str], entry: &Path, folder: &Path
     Ok(bundle)
 }
 
-/// Cargo's setting that keeps this machine's paths out of the wasm (panics name files of crates), so that the same
-/// sources give the same bytes anywhere.
-fn remapped_paths() -> String {
+/// What the workers' platform has beyond the target's defaults (Cloudflare documents it, V8 has had it since 9.1): SHA-256
+/// takes a sixth less time with it.
+pub const FEATURES: &str = "-Ctarget-feature=+simd128";
+
+/// Cargo's setting of the compiler's flags: the platform's features; and this machine's paths are kept out of the wasm
+/// (panics name files of crates), so that the same sources give the same bytes anywhere.
+fn flags() -> String {
     let home = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
     let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|home| home.join(".cargo")));
     let registry = cargo_home.map(|cargo_home| (cargo_home.join("registry/src"), "/registry"));
     let flags: Vec<_> = registry
         .into_iter()
         .chain([(paths::root().to_path_buf(), "/edgekeep")])
-        .map(|(from, to)| serde_json::json!(format!("--remap-path-prefix={}={to}", from.display())).to_string())
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+        .chain([FEATURES.to_owned()])
+        .map(|flag| serde_json::json!(flag).to_string())
         .collect();
     format!("target.{TARGET}.rustflags=[{}]", flags.join(","))
 }

@@ -40,7 +40,7 @@ pub fn run() -> Result<Count> {
         cargo.args(["test", "--package", "edgekeep-shared", "--lib", "--tests", "--no-run"]);
         if for_wasm {
             cargo.args(["--config", NOT_OPTIMISED, "--target", wasm::TARGET]);
-            cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", FLAGS);
+            cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", format!("{FLAGS} {}", wasm::FEATURES));
         }
         let built = artifacts::cargo_build(&mut cargo, "edgekeep-shared")?;
         Ok(built.into_iter().filter(|built| built.test).collect())
