@@ -256,3 +256,80 @@ impl Shared {
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgekeep_shared::feed::{Answer, Entry, Head, Question};
+    use edgekeep_shared::ids::{Nonce, UserId};
+    use edgekeep_shared::position::Position;
+    use edgekeep_shared::revision::Revision;
+    use edgekeep_shared::source::Follower;
+
+    use super::*;
+
+    fn question(from: &str) -> Question {
+        let from = Some(Position::from_pg_snapshot(from).unwrap());
+        Question { nonce: Nonce([1; 16]), epoch: 1, from, page: None, hold_ms: 60_000 }
+    }
+
+    /// A feed that is told what to publish.
+    struct Told {
+        feed: FeedHandle,
+        follower: Follower,
+    }
+
+    impl Told {
+        fn new() -> Self {
+            let feed = FeedHandle::new(10, &FeedConfig::default(), Metrics::new());
+            Self { feed, follower: Follower::default() }
+        }
+
+        fn tell(&mut self, to: &str, users: &[u64]) {
+            let entry = |user: &u64| Entry { user_id: UserId(*user), revision: Revision(7), needed_until_ms: 900_000 };
+            let question = self.follower.question(Nonce([2; 16]), 0);
+            let head = Head {
+                nonce: question.nonce,
+                epoch: 1,
+                from: question.from.clone(),
+                to: Position::from_pg_snapshot(to).unwrap(),
+                age_ms: 0,
+                held_ms: 0,
+                read_at_ms: 500_000,
+                keys_version: 1,
+                settings_version: 1,
+                max_staleness_ms: 40_000,
+                next_page: None,
+            };
+            let answer = Answer { head, entries: users.iter().map(entry).collect() };
+            let (_, update) = self.follower.take(&question, answer, moment::now());
+            self.feed.follow(update.unwrap(), 1);
+        }
+
+        /// Whom the answer names to a poll that is held already when this is told.
+        async fn answered(mut self, from: &str, to: &str, users: &[u64]) -> Vec<u64> {
+            let (feed, question) = (self.feed.clone(), question(from));
+            let (reply, ()) = tokio::join!(biased; feed.poll(&question), async { self.tell(to, users) });
+            let Ok(reply) = reply else { panic!("an answer") };
+            let answer = Answer::decode(&[reply.head, reply.body.to_vec()].concat()).unwrap();
+            assert!(answer.head.held_ms < 10_000, "at once, not when its hold is over");
+            answer.entries.iter().map(|entry| entry.user_id.0).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_held_poll_is_woken_by_the_change_itself() {
+        let mut told = Told::new();
+        told.tell("20:20:", &[1]);
+        // Nothing comes after this: no later change, and no later position.
+        assert_eq!(told.answered("20:20:", "30:30:", &[2]).await, [2]);
+    }
+
+    #[tokio::test]
+    async fn a_poll_from_ahead_is_woken_by_a_position_that_brings_no_change() {
+        let mut told = Told::new();
+        told.tell("30:30:", &[1]);
+        told.tell("40:40:", &[2]);
+        // It has not seen user 2, and waits because this feed has not seen all that it has.
+        assert_eq!(told.answered("35:50:35", "50:50:", &[]).await, [2]);
+    }
+}

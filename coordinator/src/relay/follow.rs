@@ -14,9 +14,6 @@ use super::upstream::Upstreams;
 use crate::feed::{FeedHandle, moment};
 use crate::metrics::Metrics;
 
-/// The most failures in a row that make the pause longer.
-const MAX_FAILURES: u32 = 16;
-
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     // Without random bytes a nonce repeats, and no answer is taken twice all the same: only one question is under way.
@@ -28,7 +25,7 @@ fn random<const N: usize>() -> [u8; N] {
 pub(super) async fn run(feed: FeedHandle, upstreams: Arc<Upstreams>, metrics: Metrics) {
     let mut following =
         Following { feed, upstreams, metrics, follower: Follower::default(), preferred: Preferred::default() };
-    let mut failures = 0;
+    let mut failures = 0_u32;
     loop {
         let mut pages = CatchUp::default();
         let complete = loop {
@@ -41,7 +38,7 @@ pub(super) async fn run(feed: FeedHandle, upstreams: Arc<Upstreams>, metrics: Me
             continue;
         }
         let pause_ms = back_off_ms(failures, random::<1>()[0]);
-        failures = (failures + 1).min(MAX_FAILURES);
+        failures = failures.saturating_add(1);
         tokio::time::sleep(Duration::from_millis(pause_ms.into())).await;
     }
 }
@@ -86,5 +83,15 @@ impl Following {
             self.preferred.failed(index, count);
         }
         turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_nonce_comes_twice() {
+        assert_ne!(random::<16>(), random::<16>());
     }
 }

@@ -136,3 +136,54 @@ impl Upstreams {
 fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
+
+#[cfg(test)]
+mod tests {
+    use edgekeep_shared::feed::{Entry, Head, PageToken};
+    use edgekeep_shared::ids::{Nonce, UserId};
+    use edgekeep_shared::position::Position;
+    use edgekeep_shared::revision::Revision;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_answer_is_read_and_not_much_more() {
+        let full = u64::try_from(MAX_IN_PROGRESS).unwrap();
+        let longest = Position::new(u64::MAX, (1..=full).collect()).unwrap();
+        let token = PageToken { instance: 1, to: longest.clone(), read_at_ms: 1, after: (1, 1) };
+        let head = Head {
+            nonce: Nonce([1; 16]),
+            epoch: 1,
+            from: Some(longest.clone()),
+            to: longest,
+            age_ms: 1,
+            held_ms: 1,
+            read_at_ms: 1,
+            keys_version: 1,
+            settings_version: 1,
+            max_staleness_ms: 1,
+            next_page: Some(token),
+        };
+        let entry = Entry { user_id: UserId(1), revision: Revision(1), needed_until_ms: 1 };
+        let bytes = Answer { head, entries: vec![entry; MAX_ENTRIES] }.encode();
+        assert!((bytes.len()..=bytes.len() + 256).contains(&MAX_ANSWER_BYTES), "{}", bytes.len());
+        assert!(Answer::decode(&bytes).is_ok());
+    }
+
+    #[test]
+    fn upstreams_are_counted_and_named_in_their_order() {
+        let bases = ["http://a:1", "http://b:2"].map(str::to_owned);
+        let upstreams = Upstreams::new(bases.to_vec(), "x").unwrap();
+        assert_eq!((upstreams.count(), upstreams.base(0), upstreams.base(1)), (2, "http://a:1", "http://b:2"));
+        assert!(Upstreams::new(bases.to_vec(), "a line\nbreak").is_err());
+    }
+
+    #[tokio::test]
+    async fn why_there_is_no_connection_is_said_to_the_last_cause() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let upstreams = Upstreams::new(vec![format!("http://{nobody}")], "x").unwrap();
+        let question = Question { nonce: Nonce([1; 16]), epoch: 0, from: None, page: None, hold_ms: 0 };
+        let lost = upstreams.poll(0, &question, Duration::from_secs(20)).await.unwrap_err().to_string();
+        assert!(lost.starts_with("no connection: ") && lost.contains("refused"), "{lost}");
+    }
+}

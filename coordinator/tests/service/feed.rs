@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use edgekeep::config::FeedConfig;
 use edgekeep_shared::feed::Answer;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::database::{Database, execute, raise};
-use crate::rig::{Rig, cursor, feed_config, question, until, users};
+use crate::rig::{Rig, cursor, feed_config, question, users};
 
 #[tokio::test]
 async fn a_held_poll_is_answered_by_the_commit() {
@@ -32,21 +31,6 @@ async fn a_held_poll_is_answered_by_the_commit() {
         assert!((10..1_250).contains(&at.head.held_ms), "held {}", at.head.held_ms);
     }
     println!("slowest of 20 from acknowledged commit to answer: {slowest:?}");
-}
-
-#[tokio::test]
-async fn what_is_committed_here_is_read_at_once() {
-    let database = Database::fresh().await;
-    // Nobody polls and no heartbeat is due for more than a minute: only the poke can make it read.
-    database.sql("UPDATE settings SET max_staleness_ms = 600000").await;
-    let config = FeedConfig { heartbeat_every_ms: 600_000, ..feed_config() };
-    let rig = Rig::start_unready(&database, config, 1_000);
-    rig.ready().await;
-    for _ in 0..3 {
-        let reads = rig.metrics.feed_reads.get();
-        rig.feed.poke();
-        until("read", || rig.metrics.feed_reads.get() > reads).await;
-    }
 }
 
 #[tokio::test]

@@ -15,4 +15,5 @@ mod feed;
 mod http;
 mod keys;
 mod openapi;
+mod reader;
 mod rig;

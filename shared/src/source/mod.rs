@@ -278,10 +278,11 @@ impl Source {
         let scope = scope(from.map(|_| question.epoch), self.epoch, self.cursors_from_epoch);
         let unseen = match (scope, from, &self.log) {
             (Scope::Ahead, ..) => return Err(CannotAnswer::Ahead),
-            (Scope::All, ..) | (_, None, _) => None,
             (Scope::AfterCursor, Some(from), None) => Some(Unseen::After(from)),
+            (Scope::AfterCursor, Some(from), Some(log)) => log.number(from).map(Unseen::Since),
             (Scope::AfterCursorOfEpoch(epoch), Some(from), None) => Some(Unseen::AfterInEpoch(from, epoch)),
-            (_, Some(from), Some(log)) => log.number(question.epoch, from).map(Unseen::Since),
+            // A relay's log is of one epoch.
+            (Scope::AfterCursorOfEpoch(_), _, Some(_)) | (Scope::All, ..) | (_, None, _) => None,
         };
         // What everything is sent for starts from nothing.
         Ok(unseen.map_or((Unseen::All, None), |unseen| (unseen, from)))

@@ -10,7 +10,7 @@
 //! - What is told after *n* is complete: whatever a later position sees and an earlier one does not came in an answer
 //!   between them, because each answer is taken only if it goes on from the position and does not end behind it.
 //! - A cursor that the log does not reach, or that is of another history, gets everything (`from: None`). In a new epoch
-//!   everything is asked for again.
+//!   everything is asked for again: the log is of one epoch, and cursors of older ones get everything.
 //! - An age is never told too small: it runs from the *sending* of the upstream's question, or from that of the first page
 //!   of several, plus what surely was the hold, minus what the age may have been at most ([`crate::lease`]: 1 % for each
 //!   clock); and only an answer that goes as far as the position makes it younger.
@@ -32,7 +32,7 @@ const MAX_POSITIONS: usize = 4_096;
 /// The most transactions in progress in all of them together (2 MiB); many times more than one position has.
 const MAX_LOGGED_XIDS: usize = 262_144;
 
-/// What was covered after which answer, oldest first.
+/// What was covered after which answer of this epoch, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Log {
     covered: VecDeque<Covered>,
@@ -41,31 +41,28 @@ pub(super) struct Log {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Covered {
-    epoch: u16,
     position: Position,
     number: u64,
 }
 
 impl Log {
     /// The number of the last answer that this cursor needs nothing of, nor of those before it.
-    pub(super) fn number(&self, epoch: u16, cursor: &Position) -> Option<u64> {
-        // Positions only grow within an epoch, and epochs grow: what the cursor covers stands first.
-        let needs =
-            |covered: &Covered| covered.epoch < epoch || (covered.epoch == epoch && cursor.covers(&covered.position));
-        let last = self.covered.partition_point(needs).checked_sub(1)?;
-        self.covered.get(last).filter(|covered| covered.epoch == epoch).map(|covered| covered.number)
+    pub(super) fn number(&self, cursor: &Position) -> Option<u64> {
+        // Positions only grow within an epoch: what the cursor covers stands first.
+        let last = self.covered.partition_point(|covered| cursor.covers(&covered.position)).checked_sub(1)?;
+        self.covered.get(last).map(|covered| covered.number)
     }
 
     fn clear(&mut self) {
         *self = Self::default();
     }
 
-    fn push(&mut self, epoch: u16, position: &Position, number: u64) {
+    fn push(&mut self, position: &Position, number: u64) {
         match self.covered.back_mut() {
-            Some(last) if last.epoch == epoch && last.position == *position => last.number = number,
+            Some(last) if last.position == *position => last.number = number,
             _ => {
                 self.xids += position.xip.len();
-                self.covered.push_back(Covered { epoch, position: position.clone(), number });
+                self.covered.push_back(Covered { position: position.clone(), number });
             }
         }
         while self.covered.len() > MAX_POSITIONS || self.xids > MAX_LOGGED_XIDS {
@@ -171,8 +168,8 @@ impl Follower {
         };
         let read = Read {
             epoch: head.epoch,
-            // Cursors of older epochs are of the same history unless the upstream has started over.
-            cursors_from_epoch: if whole { head.epoch } else { 0 },
+            // The log is of this epoch only.
+            cursors_from_epoch: head.epoch,
             position: head.to,
             read_at_ms,
             settings: EdgeSettings::of_feed(head.settings_version, head.max_staleness_ms),
@@ -219,13 +216,13 @@ impl Source {
             // Another primary, with a clock of its own. Pages of before start over.
             (self.epoch, self.read_at_ms, self.instance) = (read.epoch, 0, fresh);
         }
-        read.cursors_from_epoch = read.cursors_from_epoch.max(self.cursors_from_epoch);
         let published = self.publish(read, behind, pollers, fresh, now);
         let log = self.log.get_or_insert_default();
+        // A new epoch begins with a whole answer ([`Follower::take`]).
         if whole {
             log.clear();
         }
-        log.push(self.epoch, &self.position, number);
+        log.push(&self.position, number);
         published
     }
 }

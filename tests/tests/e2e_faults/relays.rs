@@ -93,6 +93,21 @@ fn edges_go_on_through_coordinators_while_the_relay_is_dead() {
 }
 
 #[test]
+fn a_relay_goes_on_with_its_next_upstream() {
+    let (world, links) = relayed("relay-next");
+    let feed = feed_credential(world.cluster.edge_credential()).unwrap();
+    let mut follower = Follower::new(relay(&world), &feed);
+    let _ = follower.ask(0);
+    for (dead, alive) in [(0, 1), (1, 0)] {
+        let (_, mut client) = world.someone("next");
+        links.upstream[dead].cut();
+        links.upstream[alive].mend();
+        let _ = client.logout(world.edge(2)).expect(200);
+        until("the relay tells of it", || (!follower.ask(100).entries.is_empty()).then_some(()));
+    }
+}
+
+#[test]
 fn a_relay_that_was_frozen_for_longer_than_the_bound_gives_no_edge_an_old_view() {
     let (mut world, links) = relayed("relay-frozen");
     let ((_, mut victim), (_, bystander)) = (world.someone("victim"), world.someone("bystander"));
