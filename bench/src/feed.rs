@@ -1,13 +1,11 @@
 //! `feed`: S10. Idle polls, with nothing new past their cursor, against an axum hello world.
 
-use anyhow::{Context as _, Result};
-use edgekeep_shared::feed::{Answer, CONTENT_TYPE, Question};
-use edgekeep_shared::ids::Nonce;
-use edgekeep_shared::position::Position;
+use anyhow::Result;
+use edgekeep_shared::feed::CONTENT_TYPE;
 
 use crate::coordinator::Coordinator;
-use crate::http::Connection;
 use crate::load::{Contender, Drive, Requests, Series, rounds};
+use crate::polls::{follow, poll, question};
 use crate::results::Bench;
 use crate::stats::Spread;
 use crate::workerd::at;
@@ -18,36 +16,6 @@ const FEW: u64 = 1_000;
 const MANY: u64 = 1_000_000;
 /// Users in one transaction of the seeding.
 const BATCH: u64 = 100_000;
-
-/// A cursor: the epoch and what is covered.
-type Cursor = (u16, Position);
-
-fn question(cursor: Option<&Cursor>) -> Question {
-    let (epoch, from) = cursor.map_or((0, None), |(epoch, at)| (*epoch, Some(at.clone())));
-    Question { nonce: Nonce([5; 16]), epoch, from, page: None, hold_ms: 0 }
-}
-
-fn poll(coordinator: &Coordinator, question: &Question) -> Result<(Answer, usize)> {
-    let mut body = Vec::new();
-    let sent = coordinator.ask("/v1/feed", CONTENT_TYPE, &question.encode());
-    let answer = Connection::open(at(coordinator.port))?.exchange(&sent, Some(&mut body))?;
-    anyhow::ensure!(answer.status == 200, "a poll was answered with {}", answer.status);
-    Ok((Answer::decode(&body).context("not an answer")?, body.len()))
-}
-
-/// Follows the feed to its end; gives the cursor and how many entries came by.
-fn follow(coordinator: &Coordinator) -> Result<(Cursor, usize)> {
-    let mut asked = question(None);
-    let mut entries = 0;
-    loop {
-        let (answer, _) = poll(coordinator, &asked)?;
-        entries += answer.entries.len();
-        match answer.head.next_page {
-            Some(page) => asked.page = Some(page),
-            None => return Ok(((answer.head.epoch, answer.head.to), entries)),
-        }
-    }
-}
 
 /// Runs it.
 ///
@@ -63,7 +31,7 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
         let coordinator = Coordinator::first(&world.cluster)?;
         let (cursor, entries) = follow(&coordinator)?;
         anyhow::ensure!(entries as u64 == count, "the feed has {entries} entries, not {count}");
-        let asked = question(Some(&cursor));
+        let asked = question(Some(&cursor), 0);
         let (answer, bytes) = poll(&coordinator, &asked)?;
         anyhow::ensure!(answer.entries.is_empty(), "an idle poll has entries");
         bench.note(

@@ -136,11 +136,15 @@ pub const ALL: &[Figure] = &[
     ),
     figure(
         "S12",
-        "propagation",
-        "coordinator CPU per active user per hour at 1,000, 100,000 and 1,000,000 users: largest ÷ smallest",
+        "users",
+        "coordinator CPU (with Postgres) per active user per hour at 1,000, 100,000 and 1,000,000 users: largest ÷ smallest",
         "",
         AtMost(1.1),
     ),
+    figure("S12-coordinator", "users", "the coordinator's own share of it: largest ÷ smallest", "", Told),
+    figure("S12-postgres", "users", "Postgres's share of it: largest ÷ smallest", "", Told),
+    figure("S12-cost", "users", "CPU per active user per hour at 1,000,000 users", "ms", Told),
+    figure("S12-standing", "users", "CPU per hour of a deployment that only polls, at 1,000,000 users", "s", Told),
 ];
 
 /// The figure of this name.
