@@ -117,7 +117,7 @@ pub const ALL: &[Figure] = &[
     figure("S10", "feed", "feed polls per second ÷ an axum hello world", "", AtLeast(0.7)),
     figure("S10-bytes", "feed", "bytes of an idle poll's body", "bytes", AtMost(100.0)),
     figure("S10-flat", "feed", "cost of an idle poll at 1,000,000 retained entries ÷ at 1,000", "", AtMost(1.1)),
-    figure("S11-p50", "propagation", "revoke to last accept, 3 edges under traffic: p50", "ms", AtMost(5.0)),
+    figure("S11-p50", "propagation", "revoke to last accept, 3 edges at half load: p50", "ms", AtMost(5.0)),
     figure("S11-p99", "propagation", "revoke to last accept: p99", "ms", AtMost(50.0)),
     figure("S11-max", "propagation", "revoke to last accept: max", "ms", Told),
     figure(
@@ -128,11 +128,20 @@ pub const ALL: &[Figure] = &[
         AtMost(0.0),
     ),
     figure(
-        "S11-relay",
+        "S11-relay-p50",
         "propagation",
-        "the same with a relay in between and 1,000 held polls per coordinator",
+        "the same with a relay in between and 1,000 other polls held at the coordinator: p50",
         "ms",
-        Told,
+        AtMost(5.0),
+    ),
+    figure("S11-relay-p99", "propagation", "the same: p99", "ms", AtMost(50.0)),
+    figure("S11-relay-max", "propagation", "the same: max", "ms", Told),
+    figure(
+        "S11-relay-beyond",
+        "propagation",
+        "the same: revocations after which a request was accepted beyond the bound",
+        "",
+        AtMost(0.0),
     ),
     figure(
         "S12",

@@ -51,7 +51,8 @@ pub fn say(line: &str) {
 /// If it does not.
 fn smoke(bench: &mut Bench) -> Result<()> {
     edge::smoke(bench)?;
-    users::smoke(bench)
+    users::smoke(bench)?;
+    propagation::smoke(bench)
 }
 
 /// Runs the benchmarks that were asked for, one after the other; each is saved when it has ended.
@@ -84,6 +85,9 @@ pub fn run(options: &cli::Bench) -> Result<()> {
             cli::BenchName::All => {}
         }
         if which == cli::BenchName::Smoke {
+            for (id, measured) in &bench.figures {
+                say(&format!("  {id}: {} ({})", measured.value.median, measured.notes.join("; ")));
+            }
             continue;
         }
         bench.machine.end();
