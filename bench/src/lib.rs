@@ -16,6 +16,7 @@ pub mod http;
 pub mod load;
 pub mod login;
 pub mod machine;
+pub mod overload;
 pub mod peers;
 pub mod plot;
 pub mod polls;
@@ -51,6 +52,7 @@ pub fn say(line: &str) {
 /// If it does not.
 fn smoke(bench: &mut Bench) -> Result<()> {
     edge::smoke(bench)?;
+    login::smoke(bench)?;
     users::smoke(bench)?;
     propagation::smoke(bench)
 }

@@ -51,6 +51,12 @@ impl Requests {
         Self::new(vec![request])
     }
 
+    /// How many different ones there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
     /// The next one.
     #[must_use]
     pub fn next(&self) -> &[u8] {

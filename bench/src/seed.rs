@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use edgekeep_shared::api::{CheckAnswer, CheckVerdict};
 use edgekeep_shared::codec::put_length_prefixed;
 use edgekeep_shared::ids::{SessionId, SiteId, UserId, from_hex, to_hex};
 use edgekeep_shared::keyring::{RingKey, Secret};
@@ -22,6 +23,8 @@ use crate::{say, sql};
 
 /// Users in one transaction.
 const BATCH: u64 = 100_000;
+/// The default, which no benchmark changes.
+const IDLE_TIMEOUT_MS: u64 = 3_600_000;
 /// What their sessions say of the browser, and how they are told from others.
 const DEVICE: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 (seeded)";
 
@@ -179,4 +182,17 @@ impl Signer {
     pub fn proof(&self, visitor: &Visitor) -> Result<String> {
         Ok(sign(&Claims { site: self.site, ..visitor.claims.clone() }, &self.key)?)
     }
+}
+
+/// Whether this is the answer to a renewal that has written its session's row, and has a new proof: the idle timeout then counts
+/// from after the question was read.
+#[must_use]
+pub fn renewed(body: &[u8]) -> bool {
+    let answer = serde_json::from_slice::<CheckAnswer>(body);
+    answer.is_ok_and(|answer| match answer.verdict {
+        CheckVerdict::Current { token: Some(_), session, .. } => {
+            session.idle_expires_at_ms >= answer.read_at_ms + IDLE_TIMEOUT_MS
+        }
+        _ => false,
+    })
 }

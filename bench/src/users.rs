@@ -44,8 +44,6 @@ const STRICT_CHECKS: usize = 6;
 const SESSION_HOURS: usize = 24;
 /// User hours in a burst. Its renewals must be fewer than the users of the smallest database.
 const HOURS: usize = 48;
-/// The default, which is not changed.
-const IDLE_TIMEOUT_MS: u64 = 3_600_000;
 /// A proof's life here, and the pause before users are asked for again.
 const PROOF_LIFE: Duration = Duration::from_secs(1);
 /// Edges whose polls are held where the standing cost is measured.
@@ -311,7 +309,7 @@ fn work(mut connection: Connection, ops: &[Op], next: &AtomicUsize) -> Result<Ve
         match op {
             Op::Renew(sent) => {
                 ask(sent, &mut body)?;
-                anyhow::ensure!(wrote(&body)?, "a renewal wrote nothing: {}", String::from_utf8_lossy(&body));
+                anyhow::ensure!(seed::renewed(&body), "a renewal wrote nothing: {}", String::from_utf8_lossy(&body));
             }
             Op::Check(sent) => {
                 ask(sent, &mut body)?;
@@ -326,15 +324,4 @@ fn work(mut connection: Connection, ops: &[Op], next: &AtomicUsize) -> Result<Ve
         }
     }
     Ok(latencies_ms)
-}
-
-/// Whether this renewal was signed and has written its session's row: the idle timeout then counts from after the question was read.
-fn wrote(body: &[u8]) -> Result<bool> {
-    let answer: CheckAnswer = serde_json::from_slice(body)?;
-    Ok(match answer.verdict {
-        CheckVerdict::Current { token: Some(_), session, .. } => {
-            session.idle_expires_at_ms >= answer.read_at_ms + IDLE_TIMEOUT_MS
-        }
-        _ => false,
-    })
 }
