@@ -81,6 +81,13 @@ pub const ALL: &[Figure] = &[
     figure("S4-gate", "core", "in wasm: the same with the whole gate decision ÷ bare HMAC", "", Told),
     figure("S5-bytes", "core", "memory per revocation at 1,000,000", "bytes", AtMost(16.0)),
     figure("S5-sync", "core", "cold sync of 1,000,000 in wasm: decode and merge", "s of CPU", AtMost(1.0)),
+    figure(
+        "S5-network",
+        "feed",
+        "cold sync of 1,000,000 from a coordinator to an edge, over loopback",
+        "s",
+        AtMost(1.0),
+    ),
     figure("S5-peak", "core", "wasm memory's peak while syncing ÷ the view", "", AtMost(1.5)),
     figure("S6-size", "edge", "the edge's wasm, gzip", "kB", AtMost(100.0)),
     figure("S6-start", "edge", "isolate start-up CPU ÷ a Rust hello world's", "", AtMost(2.0)),

@@ -53,6 +53,7 @@ pub fn say(line: &str) {
 fn smoke(bench: &mut Bench) -> Result<()> {
     edge::smoke(bench)?;
     login::smoke(bench)?;
+    feed::smoke(bench)?;
     users::smoke(bench)?;
     propagation::smoke(bench)
 }
