@@ -122,6 +122,7 @@ pub const ALL: &[Figure] = &[
         Told,
     ),
     figure("S9-select", "sessions", "strict checks per second ÷ bare SELECT by primary key over HTTP", "", Told),
+    figure("S9-pgbench", "sessions", "strict checks per second ÷ pgbench's SELECT by primary key", "", Told),
     figure("S10", "feed", "feed polls per second ÷ an axum hello world", "", AtLeast(0.7)),
     figure("S10-bytes", "feed", "bytes of an idle poll's body", "bytes", AtMost(100.0)),
     figure("S10-flat", "feed", "cost of an idle poll at 1,000,000 retained entries ÷ at 1,000", "", AtMost(1.1)),

@@ -18,6 +18,7 @@ pub mod login;
 pub mod machine;
 pub mod overload;
 pub mod peers;
+pub mod pgbench;
 pub mod plot;
 pub mod polls;
 pub mod propagation;
@@ -53,6 +54,7 @@ pub fn say(line: &str) {
 fn smoke(bench: &mut Bench) -> Result<()> {
     edge::smoke(bench)?;
     login::smoke(bench)?;
+    sessions::smoke(bench)?;
     feed::smoke(bench)?;
     users::smoke(bench)?;
     propagation::smoke(bench)
@@ -88,6 +90,9 @@ pub fn run(options: &cli::Bench) -> Result<()> {
             cli::BenchName::All => {}
         }
         if which == cli::BenchName::Smoke {
+            for (id, why) in &bench.missing {
+                say(&format!("  {id}: {why}"));
+            }
             for (id, measured) in &bench.figures {
                 say(&format!("  {id}: {} ({})", measured.value.median, measured.notes.join("; ")));
             }

@@ -104,8 +104,8 @@ impl Polls {
         let mut polls = Self { stop: Arc::default(), counts: Arc::default(), threads: Vec::new() };
         let longest_ms = hold_ms(Some(max_staleness_ms), None);
         for index in 0..count {
-            // As edges do: up to a tenth shorter, so that they do not come all at once.
-            let shorter_ms = longest_ms / 10 * u32::try_from(index * 7 % 100)? / 100;
+            // As edges do: up to a quarter shorter, so that they do not come all at once.
+            let shorter_ms = longest_ms / 4 * u32::try_from(index * 7 % 100)? / 100;
             let asked = question(Some(&cursor), longest_ms - shorter_ms);
             let (coordinator, stop, counts) = (coordinator.clone(), polls.stop.clone(), polls.counts.clone());
             let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
