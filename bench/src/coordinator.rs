@@ -1,7 +1,7 @@
 //! Questions to a coordinator as an edge asks them.
 
 use anyhow::{Context as _, Result};
-use edgekeep_shared::api::{CheckRequest, Client, LoginAnswer, LoginRequest, LogoutRequest};
+use edgekeep_shared::api::{CheckRequest, Client, KeysAnswer, KeysRequest, LoginAnswer, LoginRequest, LogoutRequest};
 use edgekeep_shared::ids::Nonce;
 use serde::Serialize;
 use xtask::cluster::Cluster;
@@ -57,6 +57,18 @@ impl Coordinator {
         )
     }
 
+    /// The key set and what else an edge is told with it.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn keys(&self) -> Result<KeysAnswer> {
+        let mut body = Vec::new();
+        let sent = self.ask_json("/v1/keys", &KeysRequest { nonce: Nonce([4; 16]) })?;
+        let answer = Connection::open(at(self.port))?.exchange(&sent, Some(&mut body))?;
+        anyhow::ensure!(answer.status == 200, "the keys were answered with {}", answer.status);
+        Ok(serde_json::from_slice(&body)?)
+    }
+
     /// A strict check, or a renewal.
     ///
     /// # Errors
@@ -85,8 +97,39 @@ impl Coordinator {
     }
 }
 
+/// What a coordinator or a relay counts under this name, added up over all labels, or over those lines that have `label`.
+///
+/// # Errors
+/// If it does not tell.
+pub fn metric(port: u16, name: &str, label: &str) -> Result<f64> {
+    let mut body = Vec::new();
+    let answer = Connection::open(at(port))?.exchange(&request("GET", "/metrics", &[], b""), Some(&mut body))?;
+    anyhow::ensure!(answer.status == 200, "the metrics were answered with {}", answer.status);
+    Ok(added_up(&String::from_utf8(body)?, name, label))
+}
+
+fn added_up(text: &str, name: &str, label: &str) -> f64 {
+    let of_name = |line: &&str| line.split([' ', '{']).next() == Some(name) && line.contains(label);
+    text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 /// So many users without roles, for a cluster's options.
 #[must_use]
 pub fn users(count: usize) -> Vec<(String, Vec<String>)> {
     (0..count).map(|index| (format!("user-{index}"), Vec::new())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_added_up_by_name_and_label() {
+        let text =
+            "# TYPE a counter\na_total{route=\"/x\",status=\"200\"} 3\na_total{route=\"/y\"} 4\na_total_b 9\nc 2\n";
+        assert_eq!(added_up(text, "a_total", ""), 7.0);
+        assert_eq!(added_up(text, "a_total", "/x"), 3.0);
+        assert_eq!(added_up(text, "c", ""), 2.0);
+        assert_eq!(added_up(text, "d", ""), 0.0);
+    }
 }

@@ -1,4 +1,5 @@
-//! How much processor time processes have used, as the system accounts it.
+//! How much processor time processes have used, as the system accounts it: to a tick, and to far less where a process has
+//! one thread, as those of Postgres have. A sum over many of them would else be off by a tick for each.
 
 use std::fs;
 
@@ -11,13 +12,36 @@ pub fn seconds(pids: &[u32]) -> f64 {
     pids.iter().map(|pid| of(*pid).unwrap_or(0.0)).sum()
 }
 
+/// Seconds of processor time of the children that this process has waited for, with theirs.
+#[must_use]
+pub fn seconds_of_ended_children(pid: u32) -> f64 {
+    fields(pid).map_or(0.0, |[_, _, user, system]| (user + system) / TICKS_PER_S)
+}
+
 fn of(pid: u32) -> Option<f64> {
+    let [user, system, ..] = fields(pid)?;
+    let ticked = (user + system) / TICKS_PER_S;
+    // The two are of one clock. Where they differ by more than the ticks' rounding, other threads have ended before.
+    Some(exactly(pid).filter(|exact| (exact - ticked).abs() < 3.0 / TICKS_PER_S).unwrap_or(ticked))
+}
+
+/// utime, stime, cutime and cstime in ticks.
+fn fields(pid: u32) -> Option<[f64; 4]> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold anything, so from its last parenthesis: state is then the first field, utime the 12th.
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((user + system) / TICKS_PER_S)
+    let mut fields = rest.split_whitespace().skip(11).map(str::parse);
+    let mut next = || fields.next()?.ok();
+    Some([next()?, next()?, next()?, next()?])
+}
+
+/// Of a process with one thread: the scheduler's own count, in nanoseconds.
+fn exactly(pid: u32) -> Option<f64> {
+    if fs::read_dir(format!("/proc/{pid}/task")).ok()?.count() != 1 {
+        return None;
+    }
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    text.split_whitespace().next()?.parse::<f64>().ok().map(|ns| ns / 1e9)
 }
 
 /// The most memory that the process has had at once, in bytes.
@@ -78,5 +102,23 @@ mod tests {
         assert!(peak_memory_bytes(own).unwrap_or_default() + 4_000_000 >= now);
         assert!(now > 100_000);
         assert_eq!(family(own).first(), Some(&own));
+    }
+
+    #[test]
+    fn a_child_is_counted_while_it_runs_and_after_it_was_waited_for() {
+        let own = std::process::id();
+        let before = seconds_of_ended_children(own);
+        let mut busy = std::process::Command::new("sh");
+        let Ok(mut child) = busy.args(["-c", "while :; do :; done"]).spawn() else { panic!("no shell") };
+        let begun = std::time::Instant::now();
+        while seconds(&[child.id()]) < 0.1 && begun.elapsed().as_secs() < 20 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let used = seconds(&[child.id()]);
+        assert!(used >= 0.1, "{used}");
+        assert!(exactly(child.id()).is_some_and(|exact| (exact - used).abs() < 0.1), "one thread is told exactly");
+        let _ = child.kill();
+        let _ = child.wait();
+        assert!(seconds_of_ended_children(own) - before >= used - 0.03);
     }
 }

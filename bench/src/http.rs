@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail};
 /// Longer than any answer may take that is measured here.
 const PATIENCE: Duration = Duration::from_secs(30);
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Room for a head, where there are many connections.
+const SMALL_BUFFER_BYTES: usize = 4 * 1024;
 const MAX_HEADERS: usize = 64;
 
 /// One connection, used for one request after the other.
@@ -42,11 +44,23 @@ impl Connection {
     /// # Errors
     /// If nobody listens there.
     pub fn open(address: SocketAddr) -> Result<Self> {
+        Self::open_with(address, BUFFER_BYTES)
+    }
+
+    /// The same with little memory: one of many.
+    ///
+    /// # Errors
+    /// If nobody listens there.
+    pub fn open_small(address: SocketAddr) -> Result<Self> {
+        Self::open_with(address, SMALL_BUFFER_BYTES)
+    }
+
+    fn open_with(address: SocketAddr, buffer_bytes: usize) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0 })
+        Ok(Self { stream, buffer: vec![0; buffer_bytes], start: 0, end: 0 })
     }
 
     /// Sends a whole request and reads the whole answer; its body goes into `body`, if that is given.

@@ -16,14 +16,19 @@ pub mod http;
 pub mod load;
 pub mod login;
 pub mod machine;
+pub mod overload;
 pub mod peers;
+pub mod pgbench;
 pub mod plot;
+pub mod polls;
 pub mod propagation;
 pub mod report;
 pub mod results;
+pub mod seed;
 pub mod sessions;
 pub mod sql;
 pub mod stats;
+pub mod users;
 pub mod workerd;
 pub mod world;
 
@@ -35,11 +40,24 @@ use xtask::node::Tools;
 
 use crate::load::Drive;
 use crate::machine::Machine;
-use crate::results::{Bench, Results, command};
+use crate::results::{Bench, Results};
 
 /// Says a line of progress.
 pub fn say(line: &str) {
     xtask::console::say(line);
+}
+
+/// Runs what is not run through otherwise, in small: this code still works.
+///
+/// # Errors
+/// If it does not.
+fn smoke(bench: &mut Bench) -> Result<()> {
+    edge::smoke(bench)?;
+    login::smoke(bench)?;
+    sessions::smoke(bench)?;
+    feed::smoke(bench)?;
+    users::smoke(bench)?;
+    propagation::smoke(bench)
 }
 
 /// Runs the benchmarks that were asked for, one after the other; each is saved when it has ended.
@@ -47,6 +65,7 @@ pub fn say(line: &str) {
 /// # Errors
 /// If a contender does not come up or answers wrongly.
 pub fn run(options: &cli::Bench) -> Result<()> {
+    polls::raise_open_files();
     let drive = Drive {
         rounds: usize::from(options.rounds),
         turn: Duration::from_millis(options.turn_ms.into()),
@@ -56,20 +75,27 @@ pub fn run(options: &cli::Bench) -> Result<()> {
         say(&format!("=== {}", which.name()));
         let mut bench = Bench {
             machine: Machine::here(&Tools::ensure(false)?),
-            command: command(which.name()),
+            command: options.command(which),
             ..Bench::default()
         };
         match which {
             cli::BenchName::Edge => edge::run(drive, &mut bench)?,
             cli::BenchName::Core => core::run(drive, &mut bench)?,
-            cli::BenchName::Smoke => edge::smoke(&mut bench)?,
+            cli::BenchName::Smoke => smoke(&mut bench)?,
             cli::BenchName::Login => login::run(drive, &mut bench)?,
             cli::BenchName::Sessions => sessions::run(drive, &mut bench)?,
             cli::BenchName::Feed => feed::run(drive, &mut bench)?,
             cli::BenchName::Propagation => propagation::run(options.full, &mut bench)?,
+            cli::BenchName::Users => users::run(drive, &mut bench)?,
             cli::BenchName::All => {}
         }
         if which == cli::BenchName::Smoke {
+            for (id, why) in &bench.missing {
+                say(&format!("  {id}: {why}"));
+            }
+            for (id, measured) in &bench.figures {
+                say(&format!("  {id}: {} ({})", measured.value.median, measured.notes.join("; ")));
+            }
             continue;
         }
         bench.machine.end();

@@ -51,6 +51,12 @@ impl Requests {
         Self::new(vec![request])
     }
 
+    /// How many different ones there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
     /// The next one.
     #[must_use]
     pub fn next(&self) -> &[u8] {
@@ -105,6 +111,18 @@ impl Series {
 /// # Errors
 /// If one of them answers anything but what it should.
 pub fn rounds(contenders: &[Contender], drive: Drive) -> Result<Vec<Series>> {
+    rounds_with(contenders, drive, || Ok(()))
+}
+
+/// The same with one more turn at the end of each round, for what is not asked over HTTP.
+///
+/// # Errors
+/// If one of them answers anything but what it should, or the turn fails.
+pub fn rounds_with(
+    contenders: &[Contender],
+    drive: Drive,
+    mut more: impl FnMut() -> Result<()>,
+) -> Result<Vec<Series>> {
     let mut all: Vec<Series> =
         contenders.iter().map(|one| Series { name: one.name.clone(), ..Series::default() }).collect();
     for round in 0..drive.rounds {
@@ -117,6 +135,7 @@ pub fn rounds(contenders: &[Contender], drive: Drive) -> Result<Vec<Series>> {
             series.median_ms.push(quantile(&turn.latencies_ms, 0.5).unwrap_or_default());
             series.p99_ms.push(quantile(&turn.latencies_ms, 0.99).unwrap_or_default());
         }
+        more()?;
         say(&format!("  round {} of {}", round + 1, drive.rounds));
     }
     for series in &all {

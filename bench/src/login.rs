@@ -1,37 +1,27 @@
-//! `login`: S7 and S8. Logins against nothing but password hashes with the same parameters; then far more logins than
-//! the machine has hashes for.
+//! `login`: S7. Logins against nothing but password hashes with the same parameters; then S8 in the same deployment: see
+//! [`crate::overload`].
 
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use xtask::command;
 use xtask::state::User;
 
 use crate::coordinator::{Coordinator, users};
-use crate::http::{Connection, request};
 use crate::load::{Contender, Drive, Requests, Series, turn};
+use crate::overload::{self, Plan};
 use crate::results::Bench;
 use crate::stats::{Spread, quantile};
 use crate::workerd::at;
 use crate::world::World;
-use crate::{cpu, peers, say};
+use crate::{peers, say};
 
 const USERS: usize = 24;
 /// Enough for the whole run: a request that is sent twice would be answered without a hash.
 const LOGINS: usize = 8_192;
 /// Busy connections: two for each hash that runs, so that none waits for the network.
 const CONNECTIONS: usize = 4;
-/// How long the overload lasts, and each measurement before it.
-const OVERLOAD: Duration = Duration::from_secs(10);
-/// Senders of the overload; each waits for its answer, so there are never more logins under way: far more than the
-/// coordinator's queue takes.
-const SENDERS: usize = 512;
-/// Strict checks and edge checks offered meanwhile, a second.
-const CHECKS_PER_S: f64 = 100.0;
-
 struct Raw {
     per_second: f64,
     per_cpu_second: f64,
@@ -63,21 +53,10 @@ fn minutes(text: &str) -> Option<f64> {
 /// If a part does not come up or answers wrongly.
 pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     let binary = peers::build("argon2-raw")?;
-    let mut world = World::start("login", |options| options.users = users(USERS))?;
+    let world = World::start("login", |options| options.users = users(USERS))?;
     let coordinator = Coordinator::first(&world.cluster)?;
-    let all: Vec<User> = (0..USERS).filter_map(|index| world.cluster.user(&format!("user-{index}")).cloned()).collect();
-    let logins: Vec<Vec<u8>> =
-        all.iter().cycle().take(LOGINS).map(|user| coordinator.login(user)).collect::<Result<_>>()?;
-    let postgres = world.cluster.postgres.as_ref().context("no Postgres")?.pid();
-    let pid = world.coordinator_pids(0)[0];
-    let contender = Contender {
-        name: "edgekeep: logins".into(),
-        address: at(coordinator.port),
-        requests: Requests::new(logins),
-        status: 200,
-        min_body_bytes: 100,
-        pids: vec![pid, postgres],
-    };
+    let all = everybody(&world);
+    let contender = logins(&world, &coordinator, &all, LOGINS)?;
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let length = drive.turn.max(Duration::from_secs(2));
@@ -114,97 +93,44 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     bench.table("Logins and raw hashes", &[hashes, ours.clone()]);
 
     let peak = Spread::of(&ours.per_second).context("no logins")?.median;
-    overload(&mut world, &coordinator, &contender, peak, bench)
+    overload::run(&Plan::usual(peak), &world, &coordinator, &all, &contender, bench)
 }
 
-/// Ten times more logins than can be, and what becomes of everybody else meanwhile.
-fn overload(
-    world: &mut World,
-    coordinator: &Coordinator,
-    logins: &Contender,
-    peak: f64,
-    bench: &mut Bench,
-) -> Result<()> {
-    say("  overload");
-    let visitor = world.cluster.user(&format!("user-{}", USERS - 1)).context("no user")?.clone();
-    let port = world.cluster.edges.first().context("no edge")?.port;
-    let cookie = crate::world::login(port, &visitor)?;
-    let token = cookie.split_once('=').context("no cookie")?.1.to_owned();
-    let strict = coordinator.check(&token, false)?;
-    let edge = request("GET", "/auth/session", &[("Cookie", &cookie)], b"");
-    let probes = || -> Result<(f64, f64)> {
-        let (strict, edge) = (strict.clone(), edge.clone());
-        let strict_port = coordinator.port;
-        let first = std::thread::spawn(move || paced(strict_port, &strict, OVERLOAD));
-        let second = paced(port, &edge, OVERLOAD)?;
-        Ok((first.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??, second))
+/// The overload alone, in small.
+///
+/// # Errors
+/// If it does not work.
+pub fn smoke(bench: &mut Bench) -> Result<()> {
+    let world = World::start("login", |options| options.users = users(3))?;
+    let coordinator = Coordinator::first(&world.cluster)?;
+    let all = everybody(&world);
+    let contender = logins(&world, &coordinator, &all, 256)?;
+    let done = turn(&contender, 2, Duration::from_millis(500))?;
+    let plan = Plan {
+        length: Duration::from_secs(1),
+        senders: 32,
+        ..Plan::usual(done.latencies_ms.len() as f64 / done.wall_s)
     };
-    // The visitor's sessions are never among those that log in meanwhile.
-    let others: Vec<Vec<u8>> = (0..LOGINS)
-        .map(|index| world.cluster.user(&format!("user-{}", index % (USERS - 1))).context("no user"))
-        .map(|user| coordinator.login(user?))
-        .collect::<Result<_>>()?;
-    let (calm_strict, calm_edge) = probes()?;
-
-    let stop = Arc::new(AtomicBool::new(false));
-    let (good, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let requests = Requests::new(others);
-    let pause = Duration::from_secs_f64(SENDERS as f64 / (10.0 * peak));
-    let begun = Instant::now();
-    let senders: Vec<_> = (0..SENDERS)
-        .map(|index| {
-            let (stop, good, refused) = (stop.clone(), good.clone(), refused.clone());
-            let (requests, address) = (requests.clone(), logins.address);
-            std::thread::spawn(move || -> Result<()> {
-                let mut connection = Connection::open(address)?;
-                let mut due = Instant::now() + pause.mul_f64(index as f64 / SENDERS as f64);
-                while !stop.load(Ordering::Relaxed) {
-                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                    due += pause;
-                    let answer = connection.exchange(requests.next(), None)?;
-                    let counter = if answer.status == 200 { &good } else { &refused };
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            })
-        })
-        .collect();
-    let (busy_strict, busy_edge) = probes()?;
-    let lasted = begun.elapsed().as_secs_f64();
-    let goodput = good.load(Ordering::Relaxed) as f64 / lasted;
-    stop.store(true, Ordering::Relaxed);
-    for sender in senders {
-        sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
-    }
-    let offered = format!(
-        "{SENDERS} senders at a pace of {:.0} logins/s (10 × the peak of {peak:.1}), each waiting for its answer: \
-         {goodput:.1}/s succeeded, {:.1}/s were refused",
-        10.0 * peak,
-        refused.load(Ordering::Relaxed) as f64 / lasted
-    );
-    let paced_note = format!("{CHECKS_PER_S:.0}/s offered, answered with 200 within a second");
-    bench.note("S8", Some(Spread::exactly(goodput / peak)), &[&offered, "the senders share the same cores"]);
-    bench.note("S8-strict", Some(Spread::exactly(busy_strict / calm_strict.max(1e-9))), &[&paced_note]);
-    bench.note("S8-edge", Some(Spread::exactly(busy_edge / calm_edge.max(1e-9))), &[&paced_note]);
-    let memory = cpu::peak_memory_bytes(world.coordinator_pids(0)[0]).unwrap_or_default() as f64 / 1e6;
-    bench.note("S8-memory", Some(Spread::exactly(memory)), &["peak of the coordinator's resident memory"]);
-    Ok(())
+    overload::run(&plan, &world, &coordinator, &all, &contender, bench)
 }
 
-/// Offers requests at a steady rate for a while; gives those answered with 200 within a second, per second.
-fn paced(port: u16, request: &[u8], length: Duration) -> Result<f64> {
-    let mut connection = Connection::open(at(port))?;
-    let pause = Duration::from_secs_f64(1.0 / CHECKS_PER_S);
-    let begun = Instant::now();
-    let (mut due, mut good) = (begun, 0_u32);
-    while begun.elapsed() < length {
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        due += pause;
-        let sent = Instant::now();
-        let answer = connection.exchange(request, None)?;
-        good += u32::from(answer.status == 200 && sent.elapsed() < Duration::from_secs(1));
-    }
-    Ok(f64::from(good) / begun.elapsed().as_secs_f64())
+fn everybody(world: &World) -> Vec<User> {
+    (0..USERS).filter_map(|index| world.cluster.user(&format!("user-{index}")).cloned()).collect()
+}
+
+/// `count` logins of these users in turns.
+fn logins(world: &World, coordinator: &Coordinator, all: &[User], count: usize) -> Result<Contender> {
+    let postgres = world.cluster.postgres.as_ref().context("no Postgres")?.pid();
+    Ok(Contender {
+        name: "edgekeep: logins".into(),
+        address: at(coordinator.port),
+        requests: Requests::new(
+            all.iter().cycle().take(count).map(|user| coordinator.login(user)).collect::<Result<_>>()?,
+        ),
+        status: 200,
+        min_body_bytes: 100,
+        pids: vec![world.coordinator_pids(0)[0], postgres],
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::figures::{ALL, Figure};
 use crate::plot::{bars, number};
-use crate::results::{Bench, Results, Row, command, folder};
+use crate::results::{Bench, Results, Row, folder};
 use crate::stats::Spread;
 
 /// Writes the report and the pictures.
@@ -64,7 +64,7 @@ fn text(results: &Results) -> String {
 
 fn line(figure: &Figure, results: &Results) -> String {
     let (value, met) = match results.figure(figure) {
-        None => ("not measured yet".to_owned(), ""),
+        None => (results.why_not(figure).to_owned(), ""),
         Some(measured) => {
             let unit = if figure.unit.is_empty() { String::new() } else { format!(" {}", figure.unit) };
             let met = match figure.goal.met(measured.value.median) {
@@ -83,7 +83,7 @@ fn section(text: &mut String, name: &str, bench: &Bench) {
     let _ = writeln!(
         text,
         "\n## {name}\n\n`{}` on {} ({} cores), {}. Load before and after: {:.1}, {:.1}. {}.",
-        command(name),
+        bench.command,
         machine.processor,
         machine.cores,
         machine.system,

@@ -64,6 +64,9 @@ pub struct Bench {
     pub tables: BTreeMap<String, Vec<Row>>,
     /// Its figures by name.
     pub figures: BTreeMap<String, Measured>,
+    /// Figures that could not be measured here, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<String, String>,
 }
 
 impl Bench {
@@ -74,6 +77,12 @@ impl Bench {
             let notes = notes.iter().map(|note| (*note).to_owned()).collect();
             self.figures.insert(id.to_owned(), Measured { value, notes });
         }
+    }
+
+    /// Notes that a figure could not be measured here.
+    pub fn cannot(&mut self, id: &str, why: &str) {
+        debug_assert!(figures::named(id).is_some(), "{id}");
+        self.missing.insert(id.to_owned(), why.to_owned());
     }
 
     /// Notes a table.
@@ -114,12 +123,6 @@ pub fn folder() -> PathBuf {
     xtask::paths::root().join("docs/performance")
 }
 
-/// The command that repeats a benchmark.
-#[must_use]
-pub fn command(bench: &str) -> String {
-    format!("cargo xtask bench {bench}")
-}
-
 impl Results {
     /// What earlier runs found; nothing if there were none.
     ///
@@ -142,11 +145,25 @@ impl Results {
         self.0.get(figure.bench)?.figures.get(figure.id)
     }
 
+    /// Why a figure has no value.
+    #[must_use]
+    pub fn why_not(&self, figure: &figures::Figure) -> &str {
+        let told = self.0.get(figure.bench).and_then(|bench| bench.missing.get(figure.id));
+        told.map_or("not measured yet", String::as_str)
+    }
+
     /// Writes the file.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn save(&self) -> Result<()> {
+        fs::create_dir_all(folder())?;
+        let text = serde_json::to_string_pretty(&self.file())?;
+        fs::write(folder().join("results.json"), format!("{text}\n"))?;
+        Ok(())
+    }
+
+    fn file(&self) -> File {
         let told = |figure: &figures::Figure| {
             let measured = self.figure(figure);
             let value = measured.map(|measured| measured.value);
@@ -158,19 +175,56 @@ impl Results {
                 value: value.map(|value| value.median),
                 spread: value.map(|value| [value.min, value.max]),
                 met: value.and_then(|value| figure.goal.met(value.median)),
-                notes: measured.map_or_else(|| vec!["not measured yet".into()], |measured| measured.notes.clone()),
-                command: command(figure.bench),
+                notes: measured.map_or_else(|| vec![self.why_not(figure).into()], |measured| measured.notes.clone()),
+                command: match self.0.get(figure.bench) {
+                    Some(bench) => bench.command.clone(),
+                    None => format!("cargo xtask bench {}", figure.bench),
+                },
             }
         };
-        let file = File {
+        File {
             about: "Written by `cargo xtask bench`. A value is the median of the rounds, its spread their lowest and \
                     highest; `null` is not measured yet."
                 .into(),
             figures: figures::ALL.iter().map(told).collect(),
             benches: self.0.clone(),
-        };
-        fs::create_dir_all(folder())?;
-        fs::write(folder().join("results.json"), format!("{}\n", serde_json::to_string_pretty(&file)?))?;
-        Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn told(results: &Results, id: &str) -> Value {
+        let file = serde_json::to_value(results.file()).unwrap_or_default();
+        let all = file["figures"].as_array().cloned().unwrap_or_default();
+        assert_eq!(all.len(), figures::ALL.len());
+        all.into_iter().find(|figure| figure["id"] == id).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_figure_is_told_with_value_spread_goal_met_and_command() {
+        let mut bench = Bench { command: "cargo xtask bench feed --rounds 3".into(), ..Bench::default() };
+        bench.note("S10", Some(Spread { median: 0.9, min: 0.8, max: 1.0 }), &["a note"]);
+        bench.note("S10-bytes", Some(Spread::exactly(101.0)), &[]);
+        bench.cannot("S10-flat", "no room for a million entries");
+        let results = Results(BTreeMap::from([("feed".to_owned(), bench)]));
+        let good = told(&results, "S10");
+        for key in ["id", "figure", "unit", "goal", "value", "spread", "met", "notes", "command"] {
+            assert!(good.get(key).is_some_and(|value| !value.is_null()), "{key} of {good}");
+        }
+        assert_eq!((&good["value"], &good["spread"]), (&json!(0.9), &json!([0.8, 1.0])));
+        assert_eq!((&good["goal"], &good["met"]), (&json!("≥ 0.7"), &json!(true)));
+        assert_eq!(good["command"], "cargo xtask bench feed --rounds 3");
+        assert_eq!(told(&results, "S10-bytes")["met"], false);
+        let without = told(&results, "S10-flat");
+        assert_eq!((&without["value"], &without["notes"]), (&Value::Null, &json!(["no room for a million entries"])));
+        let never = told(&results, "S1");
+        assert_eq!(
+            (&never["notes"], &never["command"]),
+            (&json!(["not measured yet"]), &json!("cargo xtask bench edge"))
+        );
     }
 }

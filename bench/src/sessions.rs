@@ -1,13 +1,16 @@
 //! `sessions`: S9. Strict checks and renewals against sessions that lie in Postgres, all on one server, each with the
 //! same number of connections to it.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use xtask::paths;
 use xtask::process::Recipe;
 
 use crate::coordinator::{Coordinator, users};
 use crate::http::{Connection, request};
-use crate::load::{Contender, Drive, Requests, Series, rounds};
+use crate::load::{Contender, Drive, Requests, Series, rounds_with};
+use crate::pgbench::{self, Pgbench};
 use crate::results::Bench;
 use crate::stats::Spread;
 use crate::workerd::at;
@@ -17,12 +20,15 @@ use crate::{peers, say, sql};
 /// The coordinator's default, and everybody's here.
 const CONNECTIONS: u32 = 16;
 const USERS: usize = 16;
+/// An answer that says "current" has more, one that says "ended" has less.
+const CURRENT_BYTES: u64 = 300;
 
 const STRICT: &str = "edgekeep: strict checks";
 const RENEW: &str = "edgekeep: renewals";
 const TOWER: &str = "axum, tower-sessions + axum-login";
 const SELECT: &str = "axum, bare SELECT by primary key";
 const BETTER: &str = "Better Auth get-session";
+const NO_PGBENCH: &str = "not measured: there is no pgbench on the PATH";
 const BETTER_CACHE: &str = "Better Auth get-session, cookie cache";
 
 /// Runs it.
@@ -93,17 +99,20 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     };
     let get = |path: &str, cookie: &str| Requests::one(request("GET", path, &[("Cookie", cookie)], b""));
     let pid = world.coordinator_pids(0)[0];
-    let all = rounds(
+    let mut limit = limit(&world)?;
+    let mut all = rounds_with(
         &[
-            contender(STRICT, coordinator.port, asked(false)?, pid, 100),
-            contender(RENEW, coordinator.port, asked(true)?, pid, 100),
+            contender(STRICT, coordinator.port, asked(false)?, pid, CURRENT_BYTES),
+            contender(RENEW, coordinator.port, asked(true)?, pid, CURRENT_BYTES),
             contender(TOWER, tower.port, get("/me", &tower_cookie), tower.part.pid(), 5),
             contender(SELECT, tower.port, get("/select", &tower_cookie), tower.part.pid(), 5),
             contender(BETTER, plain.port, get("/api/auth/get-session", &plain_cookie), plain.part.pid(), 50),
             contender(BETTER_CACHE, cached.port, get("/api/auth/get-session", &cached_cookie), cached.part.pid(), 50),
         ],
         drive,
+        || limit.as_mut().map_or(Ok(()), |pgbench| pgbench.turn(drive.turn)),
     )?;
+    let pgbench = limit.map(|pgbench| pgbench.series);
     let ratio = |a: &str, b: &str| -> Option<Spread> {
         let find = |name: &str| all.iter().find(|series: &&Series| series.name == name);
         Spread::of_ratio(&find(a)?.per_cpu_second, &find(b)?.per_cpu_second)
@@ -114,8 +123,61 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     bench.note("S9-better", ratio(STRICT, BETTER), &[by_cpu]);
     bench.note("S9-better-cache", ratio(STRICT, BETTER_CACHE), &[by_cpu, "the cache never asks the database"]);
     bench.note("S9-select", ratio(STRICT, SELECT), &[by_cpu]);
+    match pgbench {
+        Some(series) => {
+            let strict = all.iter().find(|series| series.name == STRICT).context("no strict checks")?;
+            let note = "per second of processor time: ours of coordinator and Postgres, pgbench's of Postgres alone";
+            bench.note("S9-pgbench", Spread::of_ratio(&strict.per_cpu_second, &series.per_cpu_second), &[note]);
+            all.push(series);
+        }
+        None => bench.cannot("S9-pgbench", NO_PGBENCH),
+    }
     bench.table("Strict checks", &all);
     Ok(())
+}
+
+/// Strict checks and pgbench alone, in small.
+///
+/// # Errors
+/// If it does not work.
+pub fn smoke(bench: &mut Bench) -> Result<()> {
+    let world = World::start("sessions", |options| {
+        options.users = users(1);
+        options.edges = 0;
+    })?;
+    let coordinator = Coordinator::first(&world.cluster)?;
+    let token = coordinator.sign_in(world.cluster.user("user-0").context("no user")?)?.token;
+    let Some(mut pgbench) = limit(&world)? else {
+        bench.cannot("S9-pgbench", NO_PGBENCH);
+        return Ok(());
+    };
+    let contender = Contender {
+        name: STRICT.into(),
+        address: at(coordinator.port),
+        requests: Requests::one(coordinator.check(&token, false)?),
+        status: 200,
+        min_body_bytes: CURRENT_BYTES,
+        pids: vec![world.coordinator_pids(0)[0], world.cluster.postgres.as_ref().context("no Postgres")?.pid()],
+    };
+    let drive = Drive { rounds: 1, turn: Duration::from_millis(300), connections: 2 };
+    let strict = rounds_with(&[contender], drive, || pgbench.turn(drive.turn))?;
+    bench.note("S9-pgbench", Spread::of_ratio(&strict[0].per_cpu_second, &pgbench.series.per_cpu_second), &[]);
+    Ok(())
+}
+
+/// pgbench on the same server, if there is one.
+fn limit(world: &World) -> Result<Option<Pgbench>> {
+    let Some(program) = pgbench::find() else { return Ok(None) };
+    #[derive(serde::Deserialize)]
+    struct Row {
+        user_id: String,
+    }
+    let url = world.cluster.database_url();
+    let rows = sql::run(&world.tools, url, "SELECT user_id::text FROM session LIMIT 1")?;
+    let rows: Vec<Row> = serde_json::from_str(&rows)?;
+    let user_id = rows.first().context("nobody is signed in")?.user_id.parse()?;
+    let postmaster = world.cluster.postgres.as_ref().context("no Postgres")?.pid();
+    Pgbench::new(program, url, postmaster, user_id, CONNECTIONS).map(Some)
 }
 
 /// Sends a request that signs somebody in; gives all cookies that it set, as the header has them.

@@ -40,6 +40,15 @@ impl Spread {
     }
 }
 
+/// How far the same cost lies apart in several places, of which each has its rounds: that with the largest median ÷ that with the
+/// smallest, round by round. (Not the largest of each round: that would call noise a difference.)
+#[must_use]
+pub fn largest_to_smallest(places: &[Vec<f64>]) -> Option<Spread> {
+    let median = |rounds: &&Vec<f64>| quantile(rounds, 0.5).unwrap_or(0.0);
+    let by_median = |a: &&Vec<f64>, b: &&Vec<f64>| median(a).total_cmp(&median(b));
+    Spread::of_ratio(places.iter().max_by(by_median)?, places.iter().min_by(by_median)?)
+}
+
 /// The value below which the share `q` (0 to 1) of `values` lies, between two of them linearly; `None` of nothing.
 #[must_use]
 pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
@@ -69,6 +78,14 @@ mod tests {
     fn a_spread_names_the_extremes() {
         let spread = Spread::of(&[5.0, 1.0, 9.0]).unwrap_or(Spread::exactly(0.0));
         assert_eq!((spread.min, spread.median, spread.max), (1.0, 5.0, 9.0));
+    }
+
+    #[test]
+    fn the_largest_place_is_compared_with_the_smallest_round_by_round() {
+        let places = [vec![3.0, 30.0, 3.0], vec![2.0, 20.0, 2.0], vec![2.5, 24.0, 2.4]];
+        assert_eq!(largest_to_smallest(&places), Some(Spread::exactly(1.5)));
+        assert_eq!(largest_to_smallest(&places[..1]), Some(Spread::exactly(1.0)));
+        assert_eq!(largest_to_smallest(&[]), None);
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::artifacts::{self, BINARY_VARIABLE, EDGE_VARIABLE};
+use crate::cli::Bench;
 use crate::{command, console, paths, wasm};
 
-/// Builds and runs them; `arguments` are those after `bench`.
+/// Builds and runs them.
 ///
 /// # Errors
 /// If a build or a benchmark fails.
-pub fn run(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
+pub fn run(options: &Bench) -> Result<ExitCode> {
     let step = console::step("building the coordinator in release", false);
     let mut cargo = command::cargo();
     cargo.args(["build", "--release", "--package", "edgekeep", "--bin", "edgekeep"]);
@@ -24,7 +25,7 @@ pub fn run(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
     let mut cargo = command::cargo();
     cargo
         .args(["run", "--quiet", "--package", "edgekeep-bench", "--"])
-        .args(arguments)
+        .args(options.arguments())
         .env(BINARY_VARIABLE, binary)
         .env(EDGE_VARIABLE, &bundle.folder);
     console::say(&format!("results go to {}", paths::root().join("docs/performance").display()));

@@ -144,8 +144,10 @@ pub enum BenchName {
     Sessions,
     /// Polls of the feed (S10).
     Feed,
-    /// From a revocation to the last request that was still accepted (S11).
+    /// From a revocation to the last request that was still accepted, with and without a relay (S11).
     Propagation,
+    /// What active users cost a coordinator in small and large databases (S12).
+    Users,
     /// All of these.
     All,
     /// A few requests to see that this still works; writes nothing.
@@ -163,28 +165,33 @@ impl BenchName {
             Self::Sessions => "sessions",
             Self::Feed => "feed",
             Self::Propagation => "propagation",
+            Self::Users => "users",
             Self::All => "all",
             Self::Smoke => "smoke",
         }
     }
 }
 
+const ROUNDS: u8 = 7;
+const TURN_MS: u32 = 1_000;
+const CONNECTIONS: u8 = 8;
+
 /// Options of `cargo xtask bench`.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, PartialEq, Eq)]
 pub struct Bench {
     /// What to measure [default: all].
     #[arg(value_enum)]
     pub benches: Vec<BenchName>,
     /// How often each contender has its turn.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..=100), value_name = "N")]
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u8).range(1..=100), value_name = "N")]
     pub rounds: u8,
     /// How long a turn is.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(50..=60_000), value_name = "MS")]
+    #[arg(long, default_value_t = TURN_MS, value_parser = clap::value_parser!(u32).range(50..=60_000), value_name = "MS")]
     pub turn_ms: u32,
     /// How many connections are busy at once.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64), value_name = "N")]
+    #[arg(long, default_value_t = CONNECTIONS, value_parser = clap::value_parser!(u8).range(1..=64), value_name = "N")]
     pub connections: u8,
-    /// Revocations of `propagation`: 10,000 instead of what two minutes allow.
+    /// Revocations of `propagation`: 10,000 instead of what two minutes allow (about half an hour).
     #[arg(long)]
     pub full: bool,
 }
@@ -193,12 +200,47 @@ impl Bench {
     /// What to measure, in this order.
     #[must_use]
     pub fn which(&self) -> Vec<BenchName> {
-        use BenchName::{All, Core, Edge, Feed, Login, Propagation, Sessions};
+        use BenchName::{All, Core, Edge, Feed, Login, Propagation, Sessions, Users};
         if self.benches.is_empty() || self.benches.contains(&All) {
-            vec![Edge, Core, Login, Sessions, Feed, Propagation]
+            vec![Edge, Core, Login, Sessions, Feed, Propagation, Users]
         } else {
             self.benches.clone()
         }
+    }
+
+    /// The options that differ from their defaults, as they are typed.
+    #[must_use]
+    pub fn options(&self) -> Vec<String> {
+        // Every field by name: a new one must not be forgotten here.
+        let Self { benches: _, rounds, turn_ms, connections, full } = self;
+        let mut typed = Vec::new();
+        let numbers = [
+            ("--rounds", u32::from(*rounds), u32::from(ROUNDS)),
+            ("--turn-ms", *turn_ms, TURN_MS),
+            ("--connections", u32::from(*connections), u32::from(CONNECTIONS)),
+        ];
+        for (name, value, default) in numbers {
+            if value != default {
+                typed.extend([name.to_owned(), value.to_string()]);
+            }
+        }
+        if *full {
+            typed.push("--full".to_owned());
+        }
+        typed
+    }
+
+    /// All of it, as it is typed after `bench`.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        self.benches.iter().map(|bench| bench.name().to_owned()).chain(self.options()).collect()
+    }
+
+    /// The command that repeats one benchmark with these options.
+    #[must_use]
+    pub fn command(&self, bench: BenchName) -> String {
+        let words = ["cargo xtask bench".to_owned(), bench.name().to_owned()];
+        words.into_iter().chain(self.options()).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -215,7 +257,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Simulate(options) => simulate(&options),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
-        Command::Bench(_) => bench::run(std::env::args().skip(2)),
+        Command::Bench(options) => bench::run(&options),
         Command::Sqlx => suites::sqlx::write().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -233,4 +275,26 @@ fn simulate(options: &Simulate) -> Result<ExitCode> {
         cargo.args(["--edges", &edges.to_string()]);
     }
     command::run(cargo.args(&options.more)).map(|()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bench_s_options_are_handed_on_as_they_were_parsed() {
+        let parsed =
+            |words: &[String]| match Cli::try_parse_from(["xtask", "bench"].map(str::to_owned).iter().chain(words)) {
+                Ok(Cli { command: Command::Bench(bench) }) => bench,
+                _ => panic!("{words:?}"),
+            };
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for typed in ["", "feed users", "--full propagation --rounds=3", "edge --turn-ms 50 --connections 2", "smoke"] {
+            let first = parsed(&words(typed));
+            assert_eq!(parsed(&first.arguments()), first, "{typed}");
+        }
+        let bench = parsed(&words("all --rounds 3 --full"));
+        assert_eq!(bench.command(BenchName::Users), "cargo xtask bench users --rounds 3 --full");
+        assert_eq!(parsed(&[]).command(BenchName::Feed), "cargo xtask bench feed");
+    }
 }
