@@ -69,35 +69,104 @@ pub enum Found {
     },
 }
 
+/// An attempt's columns, of a statement that may have found none.
+#[derive(Default)]
+struct AttemptRow {
+    attempt_id: Option<Vec<u8>>,
+    outcome: Option<String>,
+    user_id: Option<i64>,
+    session_id: Option<Vec<u8>>,
+    ended_other: Option<bool>,
+    effective_at_ms: Option<i64>,
+    abandoned: Option<bool>,
+}
+
+impl AttemptRow {
+    fn found(self) -> Result<Option<Found>, DbError> {
+        let Some(attempt_id) = self.attempt_id else { return Ok(None) };
+        let attempt_id = bytes(&attempt_id)?;
+        let Some(outcome) = self.outcome else {
+            let abandoned = self.abandoned.unwrap_or(false);
+            return Ok(Some(if abandoned { Found::Abandoned { attempt_id } } else { Found::InFlight }));
+        };
+        let outcome = Outcome::ALL.into_iter().find(|known| known.as_str() == outcome);
+        Ok(Some(Found::Settled(Settled {
+            attempt_id,
+            outcome: outcome.ok_or(DbError::Corrupt("an unknown outcome"))?,
+            user: self.user_id.map(user_id).transpose()?,
+            session: self.session_id.map(|id| bytes(&id).map(SessionId)).transpose()?,
+            ended_other: self.ended_other.unwrap_or(false),
+            effective_at_ms: self.effective_at_ms.map(unsigned).transpose()?,
+        })))
+    }
+}
+
 /// The attempt with one of these ids (under the present key and the one before). `None`: there is none.
 ///
 /// # Errors
 /// When the database cannot say.
 pub async fn find(conn: &mut PgConnection, ids: &[[u8; 32]]) -> Result<Option<Found>, DbError> {
     let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.to_vec()).collect();
-    let row = sqlx::query!(
-        r#"SELECT attempt_id, outcome, user_id, session_id, ended_other,
+    sqlx::query_as!(
+        AttemptRow,
+        r#"SELECT attempt_id AS "attempt_id?", outcome, user_id, session_id, ended_other AS "ended_other?",
                   ceil(extract(epoch FROM effective_at) * 1000)::bigint AS effective_at_ms,
-                  owner_deadline <= clock_timestamp() AS "abandoned!"
+                  owner_deadline <= clock_timestamp() AS "abandoned?"
            FROM attempt WHERE attempt_id = ANY($1) ORDER BY settled_at NULLS LAST LIMIT 1"#,
         &ids
     )
     .fetch_optional(conn)
+    .await?
+    .map_or(Ok(None), AttemptRow::found)
+}
+
+/// What a look without any lock says. Only good for answering early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The attempt. `None`: there is none.
+    pub found: Option<Found>,
+    /// The lock that the subject is under. `None`: it is under none; `Some(None)`: until an administrator unlocks.
+    pub locked_for_ms: Option<Option<u64>>,
+}
+
+/// Looks at the attempt with one of these ids (under the present key and the one before) and at the subject's lock.
+///
+/// One statement may do both: nothing is locked, so nothing has to be read after anything else, and of one snapshot an
+/// attempt cannot be settled between the two.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn look(conn: &mut PgConnection, ids: &[[u8; 32]], subject: &[u8; 32]) -> Result<Look, DbError> {
+    let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.to_vec()).collect();
+    let row = sqlx::query!(
+        r#"WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
+           SELECT a.attempt_id AS "attempt_id?", a.outcome AS "outcome?", a.user_id AS "user_id?",
+                  a.session_id AS "session_id?", a.ended_other AS "ended_other?",
+                  ceil(extract(epoch FROM a.effective_at) * 1000)::bigint AS "effective_at_ms?",
+                  a.owner_deadline <= clock.now AS "abandoned?",
+                  s.subject IS NOT NULL AS "locked!",
+                  CASE WHEN s.locked_until < 'infinity'
+                       THEN ceil(extract(epoch FROM s.locked_until - clock.now) * 1000)::bigint END AS "locked_for_ms?"
+           FROM clock
+           LEFT JOIN LATERAL (SELECT * FROM attempt WHERE attempt_id = ANY($1)
+                              ORDER BY settled_at NULLS LAST LIMIT 1) AS a ON true
+           LEFT JOIN subject_state AS s ON s.subject = $2 AND s.locked_until > clock.now"#,
+        &ids,
+        subject.as_slice()
+    )
+    .fetch_one(conn)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let attempt_id = bytes(&row.attempt_id)?;
-    let Some(outcome) = row.outcome else {
-        return Ok(Some(if row.abandoned { Found::Abandoned { attempt_id } } else { Found::InFlight }));
-    };
-    let outcome = Outcome::ALL.into_iter().find(|known| known.as_str() == outcome);
-    Ok(Some(Found::Settled(Settled {
-        attempt_id,
-        outcome: outcome.ok_or(DbError::Corrupt("an unknown outcome"))?,
-        user: row.user_id.map(user_id).transpose()?,
-        session: row.session_id.map(|id| bytes(&id).map(SessionId)).transpose()?,
+    let found = AttemptRow {
+        attempt_id: row.attempt_id,
+        outcome: row.outcome,
+        user_id: row.user_id,
+        session_id: row.session_id,
         ended_other: row.ended_other,
-        effective_at_ms: row.effective_at_ms.map(unsigned).transpose()?,
-    })))
+        effective_at_ms: row.effective_at_ms,
+        abandoned: row.abandoned,
+    };
+    let locked_for_ms = row.locked.then_some(row.locked_for_ms).map(|ms| ms.map(unsigned).transpose()).transpose()?;
+    Ok(Look { found: found.found()?, locked_for_ms })
 }
 
 /// A subject's row.
@@ -107,23 +176,6 @@ pub struct Subject {
     pub next_seq: u64,
     /// Run, failures and lock.
     pub state: SubjectState,
-}
-
-/// The lock that this subject is under, as of now. Read without locking, so only good for refusing early.
-///
-/// # Errors
-/// When the database cannot say.
-pub async fn locked_for(conn: &mut PgConnection, subject: &[u8; 32]) -> Result<Option<Option<u64>>, DbError> {
-    let row = sqlx::query!(
-        r#"SELECT CASE WHEN locked_until < 'infinity'
-                       THEN ceil(extract(epoch FROM locked_until - clock_timestamp()) * 1000)::bigint END AS for_ms
-           FROM subject_state WHERE subject = $1 AND locked_until > clock_timestamp()"#,
-        subject.as_slice()
-    )
-    .fetch_optional(conn)
-    .await?;
-    // The clock may have moved on within the statement: then the lock has just ended, and a moment is the answer.
-    Ok(row.map(|row| row.for_ms.map(|ms| u64::try_from(ms).unwrap_or(0))))
 }
 
 /// Makes sure that the subject has a row.

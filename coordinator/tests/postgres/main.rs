@@ -13,4 +13,5 @@ mod command_line;
 mod commits;
 mod guesses;
 mod login;
+mod statements;
 mod support;
