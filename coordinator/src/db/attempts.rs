@@ -2,7 +2,6 @@
 //!
 //! Whoever changes either holds the lock on the subject's row; an attempt is settled by a guarded update, once.
 
-use edgekeep_shared::attempt::Operation;
 use edgekeep_shared::ids::{SessionId, UserId};
 use edgekeep_shared::lockout::{Count, Lock, SubjectState};
 use sqlx::PgConnection;
@@ -70,19 +69,18 @@ pub enum Found {
 }
 
 /// An attempt's columns, of a statement that may have found none.
-#[derive(Default)]
-struct AttemptRow {
-    attempt_id: Option<Vec<u8>>,
-    outcome: Option<String>,
-    user_id: Option<i64>,
-    session_id: Option<Vec<u8>>,
-    ended_other: Option<bool>,
-    effective_at_ms: Option<i64>,
-    abandoned: Option<bool>,
+pub(super) struct AttemptRow {
+    pub(super) attempt_id: Option<Vec<u8>>,
+    pub(super) outcome: Option<String>,
+    pub(super) user_id: Option<i64>,
+    pub(super) session_id: Option<Vec<u8>>,
+    pub(super) ended_other: Option<bool>,
+    pub(super) effective_at_ms: Option<i64>,
+    pub(super) abandoned: Option<bool>,
 }
 
 impl AttemptRow {
-    fn found(self) -> Result<Option<Found>, DbError> {
+    pub(super) fn found(self) -> Result<Option<Found>, DbError> {
         let Some(attempt_id) = self.attempt_id else { return Ok(None) };
         let attempt_id = bytes(&attempt_id)?;
         let Some(outcome) = self.outcome else {
@@ -99,25 +97,6 @@ impl AttemptRow {
             effective_at_ms: self.effective_at_ms.map(unsigned).transpose()?,
         })))
     }
-}
-
-/// The attempt with one of these ids (under the present key and the one before). `None`: there is none.
-///
-/// # Errors
-/// When the database cannot say.
-pub async fn find(conn: &mut PgConnection, ids: &[[u8; 32]]) -> Result<Option<Found>, DbError> {
-    let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.to_vec()).collect();
-    sqlx::query_as!(
-        AttemptRow,
-        r#"SELECT attempt_id AS "attempt_id?", outcome, user_id, session_id, ended_other AS "ended_other?",
-                  ceil(extract(epoch FROM effective_at) * 1000)::bigint AS effective_at_ms,
-                  owner_deadline <= clock_timestamp() AS "abandoned?"
-           FROM attempt WHERE attempt_id = ANY($1) ORDER BY settled_at NULLS LAST LIMIT 1"#,
-        &ids
-    )
-    .fetch_optional(conn)
-    .await?
-    .map_or(Ok(None), AttemptRow::found)
 }
 
 /// What a look without any lock says. Only good for answering early.
@@ -189,12 +168,63 @@ pub async fn ensure_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Resu
     Ok(())
 }
 
+/// A subject's columns.
+pub(super) struct SubjectRow {
+    pub(super) next_seq: i64,
+    pub(super) window_from_seq: i64,
+    pub(super) runs: i32,
+    pub(super) consecutive_failures: i32,
+    pub(super) by_administrator: bool,
+    pub(super) locked_until_ms: Option<i64>,
+}
+
+impl TryFrom<SubjectRow> for Subject {
+    type Error = DbError;
+    fn try_from(row: SubjectRow) -> Result<Self, DbError> {
+        let lock = match (row.by_administrator, row.locked_until_ms) {
+            (true, _) => Lock::Administrator,
+            (false, Some(until_ms)) => Lock::Until(unsigned(until_ms)?),
+            (false, None) => Lock::Open,
+        };
+        let small = |value: i32| u32::try_from(value).map_err(|_| DbError::Corrupt("a negative count"));
+        Ok(Self {
+            next_seq: unsigned(row.next_seq)?,
+            state: SubjectState {
+                window_from_seq: unsigned(row.window_from_seq)?,
+                runs: small(row.runs)?,
+                failures_before: small(row.consecutive_failures)?,
+                lock,
+            },
+        })
+    }
+}
+
+impl From<&Subject> for SubjectRow {
+    fn from(row: &Subject) -> Self {
+        let (locked_until_ms, by_administrator) = match row.state.lock {
+            Lock::Open => (None, false),
+            Lock::Until(until_ms) => (Some(signed(until_ms)), false),
+            Lock::Administrator => (None, true),
+        };
+        let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+        Self {
+            next_seq: signed(row.next_seq),
+            window_from_seq: signed(row.state.window_from_seq),
+            runs: small(row.state.runs),
+            consecutive_failures: small(row.state.failures_before),
+            by_administrator,
+            locked_until_ms,
+        }
+    }
+}
+
 /// Locks the subject's row. `None`: it has none.
 ///
 /// # Errors
 /// When the database cannot do it.
 pub async fn lock_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Result<Option<Subject>, DbError> {
-    let row = sqlx::query!(
+    sqlx::query_as!(
+        SubjectRow,
         r#"SELECT next_seq, window_from_seq, runs, consecutive_failures,
                   coalesce(locked_until = 'infinity', false) AS "by_administrator!",
                   CASE WHEN locked_until < 'infinity'
@@ -203,23 +233,9 @@ pub async fn lock_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Result
         subject.as_slice()
     )
     .fetch_optional(conn)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let lock = match (row.by_administrator, row.locked_until_ms) {
-        (true, _) => Lock::Administrator,
-        (false, Some(until_ms)) => Lock::Until(unsigned(until_ms)?),
-        (false, None) => Lock::Open,
-    };
-    let small = |value: i32| u32::try_from(value).map_err(|_| DbError::Corrupt("a negative count"));
-    Ok(Some(Subject {
-        next_seq: unsigned(row.next_seq)?,
-        state: SubjectState {
-            window_from_seq: unsigned(row.window_from_seq)?,
-            runs: small(row.runs)?,
-            failures_before: small(row.consecutive_failures)?,
-            lock,
-        },
-    }))
+    .await?
+    .map(Subject::try_from)
+    .transpose()
 }
 
 /// Stores the subject's row, which is locked.
@@ -227,12 +243,7 @@ pub async fn lock_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Result
 /// # Errors
 /// When the row is not there, or the database cannot do it.
 pub async fn store_subject(conn: &mut PgConnection, subject: &[u8; 32], row: &Subject) -> Result<(), DbError> {
-    let (locked_until_ms, by_administrator) = match row.state.lock {
-        Lock::Open => (None, false),
-        Lock::Until(until_ms) => (Some(signed(until_ms)), false),
-        Lock::Administrator => (None, true),
-    };
-    let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    let stored = SubjectRow::from(row);
     let rows = sqlx::query!(
         "UPDATE subject_state
          SET next_seq = $2, window_from_seq = $3, runs = $4, consecutive_failures = $5,
@@ -241,12 +252,12 @@ pub async fn store_subject(conn: &mut PgConnection, subject: &[u8; 32], row: &Su
              updated_at = clock_timestamp()
          WHERE subject = $1",
         subject.as_slice(),
-        signed(row.next_seq),
-        signed(row.state.window_from_seq),
-        small(row.state.runs),
-        small(row.state.failures_before),
-        by_administrator,
-        locked_until_ms
+        stored.next_seq,
+        stored.window_from_seq,
+        stored.runs,
+        stored.consecutive_failures,
+        stored.by_administrator,
+        stored.locked_until_ms
     )
     .execute(conn)
     .await?
@@ -269,52 +280,21 @@ pub async fn count(conn: &mut PgConnection, subject: &[u8; 32], window_from_seq:
     )
     .fetch_one(conn)
     .await?;
+    count_of(row.taken, row.failures)
+}
+
+/// The counted attempts of a run, as a statement counted them.
+pub(super) fn count_of(taken: i64, failures: i64) -> Result<Count, DbError> {
     let small = |value: i64| u32::try_from(value).map_err(|_| DbError::Corrupt("a count out of range"));
+    let in_flight = small(taken - failures)?;
     let failures = if sabotage::breaks(sabotage::Rule::CountedTwice) {
-        2 * row.failures
+        2 * failures
     } else if sabotage::breaks(sabotage::Rule::NotCounted) {
         0
     } else {
-        row.failures
+        failures
     };
-    Ok(Count { failures: small(failures)?, in_flight: small(row.taken - row.failures)? })
-}
-
-/// A place that is reserved: what is stored about it.
-#[derive(Clone, Copy, Debug)]
-pub struct NewAttempt<'a> {
-    /// Keyed hash of operation, subject, idempotency key and passwords.
-    pub attempt_id: &'a [u8; 32],
-    /// Which effect it is to have.
-    pub operation: Operation,
-    /// Whose guess it is.
-    pub subject: &'a [u8; 32],
-    /// Its number.
-    pub seq: u64,
-    /// Which delivery works on it.
-    pub owner: &'a [u8; 16],
-    /// For how long it does.
-    pub owner_deadline_ms: u64,
-}
-
-/// Reserves a place: the failure counts from now on.
-///
-/// # Errors
-/// When the database cannot do it.
-pub async fn insert(conn: &mut PgConnection, attempt: NewAttempt<'_>) -> Result<(), DbError> {
-    sqlx::query!(
-        "INSERT INTO attempt (attempt_id, operation, subject, seq, owner, owner_deadline)
-         VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6::bigint * interval '1 millisecond')",
-        attempt.attempt_id.as_slice(),
-        attempt.operation.as_str(),
-        attempt.subject.as_slice(),
-        signed(attempt.seq),
-        attempt.owner.as_slice(),
-        signed(attempt.owner_deadline_ms)
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+    Ok(Count { failures: small(failures)?, in_flight })
 }
 
 /// Takes an abandoned attempt over, uncounted (it was counted when it was reserved). Says whether it was still there

@@ -64,6 +64,16 @@ fn small(value: i32) -> Result<u32, DbError> {
     u32::try_from(value).map_err(|_| DbError::Corrupt("a negative setting"))
 }
 
+/// The policy of guesses, from its columns.
+pub(super) fn guess_policy(limit: i32, base_ms: i64, max_ms: i64, cap: i32) -> Result<GuessPolicy, DbError> {
+    Ok(GuessPolicy {
+        guess_limit: small(limit)?,
+        base_ms: unsigned(base_ms)?,
+        max_ms: unsigned(max_ms)?,
+        consecutive_failure_cap: small(cap)?,
+    })
+}
+
 /// Reads the settings.
 ///
 /// # Errors
@@ -92,12 +102,7 @@ pub async fn load(conn: &mut PgConnection) -> Result<Settings, DbError> {
             idle_timeout_ms: unsigned(row.idle_timeout_ms)?,
             absolute_timeout_ms: unsigned(row.absolute_timeout_ms)?,
         },
-        guesses: GuessPolicy {
-            guess_limit: small(row.guess_limit)?,
-            base_ms: unsigned(row.lockout_base_ms)?,
-            max_ms: unsigned(row.lockout_max_ms)?,
-            consecutive_failure_cap: small(row.consecutive_failure_cap)?,
-        },
+        guesses: guess_policy(row.guess_limit, row.lockout_base_ms, row.lockout_max_ms, row.consecutive_failure_cap)?,
         login_wait_ms: small(row.login_wait_ms)?,
         password_min_chars: small(row.password_min_chars)?,
         attempt_retention_ms: unsigned(row.attempt_retention_ms)?,

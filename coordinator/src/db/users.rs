@@ -51,6 +51,34 @@ impl TryFrom<Row> for User {
     }
 }
 
+/// A user's columns, of a statement that may have found nobody.
+pub(super) struct Joined {
+    pub(super) user_id: Option<i64>,
+    pub(super) name: Option<String>,
+    pub(super) subject: Option<Vec<u8>>,
+    pub(super) password_hash: Option<String>,
+    pub(super) password_version: Option<i64>,
+    pub(super) roles: Option<Vec<String>>,
+    pub(super) disabled: Option<bool>,
+}
+
+impl Joined {
+    pub(super) fn user(self) -> Result<Option<User>, DbError> {
+        let Some(user_id) = self.user_id else { return Ok(None) };
+        let missing = || DbError::Corrupt("a user without a column");
+        let row = Row {
+            user_id,
+            name: self.name,
+            subject: self.subject,
+            password_hash: self.password_hash,
+            password_version: self.password_version.ok_or_else(missing)?,
+            roles: self.roles.ok_or_else(missing)?,
+            disabled: self.disabled.ok_or_else(missing)?,
+        };
+        row.try_into().map(Some)
+    }
+}
+
 /// The user with this subject. `None`: there is none.
 ///
 /// # Errors
