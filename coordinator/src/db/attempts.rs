@@ -265,24 +265,6 @@ pub async fn store_subject(conn: &mut PgConnection, subject: &[u8; 32], row: &Su
     affected(rows, 1, "a subject without a row")
 }
 
-/// Counts the places taken in the run that begins at `window_from_seq`. The subject's row is locked.
-///
-/// # Errors
-/// When the database cannot say.
-pub async fn count(conn: &mut PgConnection, subject: &[u8; 32], window_from_seq: u64) -> Result<Count, DbError> {
-    // One clock reading decides each row, so no row can fall between the two counts.
-    let row = sqlx::query!(
-        r#"SELECT count(*) AS "taken!",
-                  count(*) FILTER (WHERE settled_at IS NOT NULL OR owner_deadline <= clock_timestamp()) AS "failures!"
-           FROM attempt WHERE subject = $1 AND seq >= $2 AND counted"#,
-        subject.as_slice(),
-        signed(window_from_seq)
-    )
-    .fetch_one(conn)
-    .await?;
-    count_of(row.taken, row.failures)
-}
-
 /// The counted attempts of a run, as a statement counted them.
 pub(super) fn count_of(taken: i64, failures: i64) -> Result<Count, DbError> {
     let small = |value: i64| u32::try_from(value).map_err(|_| DbError::Corrupt("a count out of range"));
@@ -319,43 +301,6 @@ pub async fn take_over(
     .await?
     .rows_affected();
     Ok(rows == 1)
-}
-
-/// Locks an attempt that is not settled, and says its number. `None`: somebody else has settled it.
-///
-/// # Errors
-/// When the database cannot do it.
-pub async fn lock_unsettled(conn: &mut PgConnection, attempt_id: &[u8; 32]) -> Result<Option<u64>, DbError> {
-    sqlx::query_scalar!(
-        "SELECT seq FROM attempt WHERE attempt_id = $1 AND settled_at IS NULL FOR UPDATE",
-        attempt_id.as_slice()
-    )
-    .fetch_optional(conn)
-    .await?
-    .map(unsigned)
-    .transpose()
-}
-
-/// Settles an attempt. `counted`: its failure stays counted.
-///
-/// # Errors
-/// When it is settled already (its row was not locked), or the database cannot do it.
-pub async fn settle(conn: &mut PgConnection, settled: &Settled, counted: bool) -> Result<(), DbError> {
-    let rows = sqlx::query!(
-        "UPDATE attempt SET settled_at = clock_timestamp(), outcome = $2, user_id = $3, session_id = $4,
-                            ended_other = $5, counted = $6
-         WHERE attempt_id = $1 AND settled_at IS NULL",
-        settled.attempt_id.as_slice(),
-        settled.outcome.as_str(),
-        settled.user.map(|id| signed(id.0)),
-        settled.session.as_ref().map(|id| id.0.as_slice()),
-        settled.ended_other,
-        counted
-    )
-    .execute(conn)
-    .await?
-    .rows_affected();
-    affected(rows, 1, "an attempt that was settled twice")
 }
 
 /// Forgets a reservation that turned out not to be a guess: the password was right, and there is no session to act on.

@@ -10,6 +10,7 @@
 
 pub mod attempts;
 pub mod audit;
+pub mod outcomes;
 pub mod places;
 pub mod schema;
 pub mod sessions;

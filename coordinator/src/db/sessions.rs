@@ -158,6 +158,35 @@ pub async fn insert(conn: &mut PgConnection, session: &SessionRow) -> Result<(),
     Ok(())
 }
 
+/// Puts the session of a login into a slot that is free, and records the login's time.
+///
+/// # Errors
+/// When the slot is taken after all (G1: the primary key refuses a second one), or the database cannot do it.
+pub async fn insert_of_login(conn: &mut PgConnection, session: &SessionRow) -> Result<(), DbError> {
+    let rows = sqlx::query!(
+        "WITH unit AS (SELECT timestamptz 'epoch' AS epoch, interval '1 millisecond' AS ms),
+              begun AS (INSERT INTO session (user_id, slot, session_id, authenticated_at, last_seen_at, idle_expires_at,
+                                             expires_at, proof_until, device)
+                        SELECT $1, $2, $3, epoch + $4 * ms, epoch + $5 * ms, epoch + $6 * ms, epoch + $7 * ms,
+                               epoch + $8 * ms, $9
+                        FROM unit)
+         UPDATE users SET last_login_at = epoch + $4 * ms FROM unit WHERE user_id = $1",
+        signed(session.user_id.0),
+        i32::try_from(session.slot).map_err(|_| DbError::Corrupt("a slot out of range"))?,
+        session.id.0.as_slice(),
+        signed(session.authenticated_at_ms) as _,
+        signed(session.last_seen_at_ms) as _,
+        signed(session.idle_expires_at_ms) as _,
+        signed(session.expires_at_ms) as _,
+        signed(session.proof_until_ms) as _,
+        session.device
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    affected(rows, 1, "a login of nobody")
+}
+
 /// A session that ends, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending<'a> {

@@ -166,21 +166,6 @@ pub async fn store_raised(conn: &mut PgConnection, user: UserId, raised: FeedRow
     super::affected(rows, 1, "a revision that was not raised")
 }
 
-/// Records a login's time.
-///
-/// # Errors
-/// When the database cannot do it.
-pub async fn store_last_login(conn: &mut PgConnection, user: UserId, at_ms: u64) -> Result<(), DbError> {
-    sqlx::query!(
-        "UPDATE users SET last_login_at = timestamptz 'epoch' + $2::bigint * interval '1 millisecond' WHERE user_id = $1",
-        signed(user.0),
-        signed(at_ms)
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// Stores a new password if the version is still the one that was read. Says whether it was.
 ///
 /// # Errors

@@ -78,18 +78,18 @@ async fn a_login_asks_the_database_so_often_and_not_more() {
     statements.take();
 
     cluster.signed_in("ann", "alone").await;
-    counted(&statements.take(), "a login that ends nothing", 23);
+    counted(&statements.take(), "a login that ends nothing", 14);
     let answer = cluster.signed_in("ann", "takes-over").await;
-    counted(&statements.take(), "a login that ends a session", 27);
+    counted(&statements.take(), "a login that ends a session", 18);
     let presenting = LoginRequest { presented: vec![answer.token], ..request("ann", PASSWORD, "presents") };
     cluster.login(presenting).await.unwrap_or_else(|failure| panic!("{failure}"));
-    counted(&statements.take(), "a login that ends the session that it presents", 28);
+    counted(&statements.take(), "a login that ends the session that it presents", 19);
     cluster.signed_in("ann", "presents").await;
     counted(&statements.take(), "a login that is delivered again", 12);
 
     failure(cluster.login(request("ann", "not the right password", "wrong")).await);
     let wrong = statements.take();
-    counted(&wrong, "a wrong password", 16);
+    counted(&wrong, "a wrong password", 12);
     failure(cluster.login(request("nobody", "not the right password", "wrong")).await);
     assert_eq!(statements.take(), wrong, "a name that nobody has asks the same");
 }
