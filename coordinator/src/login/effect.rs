@@ -70,6 +70,8 @@ pub(crate) struct Made {
     pub(crate) ended_other: bool,
     /// The feed has something new.
     pub(crate) raised: bool,
+    /// What it was made by.
+    pub(crate) rules: SessionRules,
 }
 
 /// What a right password came to.
@@ -297,5 +299,6 @@ fn made(
         revision: Revision::base(state.feed.revision, context.epoch),
         ended_other: ended.any_live,
         raised: ended.raised,
+        rules: context.rules.clone(),
     })))
 }

@@ -78,14 +78,14 @@ async fn a_login_asks_the_database_so_often_and_not_more() {
     statements.take();
 
     cluster.signed_in("ann", "alone").await;
-    counted(&statements.take(), "a login that ends nothing", 14);
+    counted(&statements.take(), "a login that ends nothing", 13);
     let answer = cluster.signed_in("ann", "takes-over").await;
-    counted(&statements.take(), "a login that ends a session", 18);
+    counted(&statements.take(), "a login that ends a session", 16);
     let presenting = LoginRequest { presented: vec![answer.token], ..request("ann", PASSWORD, "presents") };
     cluster.login(presenting).await.unwrap_or_else(|failure| panic!("{failure}"));
-    counted(&statements.take(), "a login that ends the session that it presents", 19);
+    counted(&statements.take(), "a login that ends the session that it presents", 17);
     cluster.signed_in("ann", "presents").await;
-    counted(&statements.take(), "a login that is delivered again", 12);
+    counted(&statements.take(), "a login that is delivered again", 10);
 
     failure(cluster.login(request("ann", "not the right password", "wrong")).await);
     let wrong = statements.take();
