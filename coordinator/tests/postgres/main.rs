@@ -13,5 +13,4 @@ mod command_line;
 mod commits;
 mod guesses;
 mod login;
-mod statements;
 mod support;
