@@ -127,7 +127,7 @@ pub async fn look(conn: &mut PgConnection, ids: &[[u8; 32]], subject: &[u8; 32])
                   CASE WHEN s.locked_until < 'infinity'
                        THEN ceil(extract(epoch FROM s.locked_until - clock.now) * 1000)::bigint END AS "locked_for_ms?"
            FROM clock
-           LEFT JOIN LATERAL (SELECT * FROM attempt WHERE attempt_id = ANY($1)
+           LEFT JOIN LATERAL (SELECT * FROM attempt WHERE attempt_id = ANY(ARRAY(SELECT unnest($1::bytea[])))
                               ORDER BY settled_at NULLS LAST LIMIT 1) AS a ON true
            LEFT JOIN subject_state AS s ON s.subject = $2 AND s.locked_until > clock.now"#,
         &ids,

@@ -47,7 +47,8 @@ pub async fn lock_users(conn: &mut PgConnection, users: &[UserId]) -> Result<(u1
                FROM checked LEFT JOIN LATERAL (
                    SELECT user_id, revision,
                           ceil(extract(epoch FROM greatest(needed_until, 'epoch')) * 1000)::bigint AS needed_until_ms
-                   FROM user_state WHERE checked.held AND user_id = ANY($2) ORDER BY user_id FOR UPDATE) AS u ON true"#,
+                   FROM user_state WHERE checked.held AND user_id = ANY(ARRAY(SELECT unnest($2::bigint[])))
+                   ORDER BY user_id FOR UPDATE) AS u ON true"#,
             settings::HOLD,
             &ids
         )

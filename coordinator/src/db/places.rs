@@ -63,7 +63,7 @@ pub async fn standing(
                SELECT count(*) AS taken,
                       count(*) FILTER (WHERE settled_at IS NOT NULL OR owner_deadline <= clock.now) AS failures
                FROM attempt WHERE subject = $2 AND seq >= $3 AND counted) AS run
-           LEFT JOIN LATERAL (SELECT * FROM attempt WHERE attempt_id = ANY($1)
+           LEFT JOIN LATERAL (SELECT * FROM attempt WHERE attempt_id = ANY(ARRAY(SELECT unnest($1::bytea[])))
                               ORDER BY settled_at NULLS LAST LIMIT 1) AS a ON true
            LEFT JOIN users AS u ON u.subject = $2 AND u.deleted_at IS NULL"#,
         &ids,

@@ -99,7 +99,7 @@ pub async fn lock_of_users(conn: &mut PgConnection, users: &[UserId]) -> Result<
                   floor(extract(epoch FROM expires_at) * 1000)::bigint AS "expires_at_ms!",
                   ceil(extract(epoch FROM proof_until) * 1000)::bigint AS "proof_until_ms!",
                   device
-           FROM session WHERE user_id = ANY($1) ORDER BY user_id, slot FOR UPDATE"#,
+           FROM session WHERE user_id = ANY(ARRAY(SELECT unnest($1::bigint[]))) ORDER BY user_id, slot FOR UPDATE"#,
         &ids
     )
     .fetch_all(conn)

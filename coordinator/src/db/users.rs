@@ -132,7 +132,7 @@ pub async fn lock(conn: &mut PgConnection, users: &[UserId]) -> Result<Vec<UserS
     let ids: Vec<i64> = users.iter().map(|id| signed(id.0)).collect();
     sqlx::query!(
         r#"SELECT user_id, revision, ceil(extract(epoch FROM greatest(needed_until, 'epoch')) * 1000)::bigint AS "needed_until_ms!"
-           FROM user_state WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"#,
+           FROM user_state WHERE user_id = ANY(ARRAY(SELECT unnest($1::bigint[]))) ORDER BY user_id FOR UPDATE"#,
         &ids
     )
     .fetch_all(conn)

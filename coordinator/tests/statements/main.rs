@@ -79,7 +79,8 @@ fn counted(statements: &[String], what: &str, wanted: usize) {
 #[tokio::test]
 async fn a_login_asks_the_database_so_often_and_not_more() {
     let (statements, _guard) = Statements::listen();
-    let cluster = Cluster::new().await;
+    // One connection, so that it knows every statement.
+    let cluster = Cluster::with(|config| config.database.connections = 1).await;
     cluster.user("ann", &[]).await;
     // The first attempt of a name also makes its row.
     cluster.signed_in("ann", "first").await;
@@ -102,4 +103,12 @@ async fn a_login_asks_the_database_so_often_and_not_more() {
     counted(&wrong, "a wrong password", 12);
     failure(cluster.login(request("nobody", "not the right password", "wrong")).await);
     assert_eq!(statements.take(), wrong, "a name that nobody has asks the same");
+
+    // Postgres makes five plans of a statement for its parameters and then one for all, unless that one looks dearer.
+    for n in 0..6 {
+        cluster.signed_in("ann", &format!("again-{n}")).await;
+    }
+    let planned_anew = "SELECT statement FROM pg_prepared_statements WHERE custom_plans > 5 AND generic_plans = 0";
+    let planned_anew: Vec<String> = sqlx::query_scalar(planned_anew).fetch_all(&cluster.app.pool).await.unwrap();
+    assert!(planned_anew.is_empty(), "planned anew each time: {planned_anew:#?}");
 }
