@@ -2,7 +2,6 @@
 //!
 //! Whoever changes either holds the lock on the subject's row; an attempt is settled by a guarded update, once.
 
-use edgekeep_shared::attempt::Operation;
 use edgekeep_shared::ids::{SessionId, UserId};
 use edgekeep_shared::lockout::{Count, Lock, SubjectState};
 use sqlx::PgConnection;
@@ -69,35 +68,84 @@ pub enum Found {
     },
 }
 
-/// The attempt with one of these ids (under the present key and the one before). `None`: there is none.
+/// An attempt's columns, of a statement that may have found none.
+pub(super) struct AttemptRow {
+    pub(super) attempt_id: Option<Vec<u8>>,
+    pub(super) outcome: Option<String>,
+    pub(super) user_id: Option<i64>,
+    pub(super) session_id: Option<Vec<u8>>,
+    pub(super) ended_other: Option<bool>,
+    pub(super) effective_at_ms: Option<i64>,
+    pub(super) abandoned: Option<bool>,
+}
+
+impl AttemptRow {
+    pub(super) fn found(self) -> Result<Option<Found>, DbError> {
+        let Some(attempt_id) = self.attempt_id else { return Ok(None) };
+        let attempt_id = bytes(&attempt_id)?;
+        let Some(outcome) = self.outcome else {
+            let abandoned = self.abandoned.unwrap_or(false);
+            return Ok(Some(if abandoned { Found::Abandoned { attempt_id } } else { Found::InFlight }));
+        };
+        let outcome = Outcome::ALL.into_iter().find(|known| known.as_str() == outcome);
+        Ok(Some(Found::Settled(Settled {
+            attempt_id,
+            outcome: outcome.ok_or(DbError::Corrupt("an unknown outcome"))?,
+            user: self.user_id.map(user_id).transpose()?,
+            session: self.session_id.map(|id| bytes(&id).map(SessionId)).transpose()?,
+            ended_other: self.ended_other.unwrap_or(false),
+            effective_at_ms: self.effective_at_ms.map(unsigned).transpose()?,
+        })))
+    }
+}
+
+/// What a look without any lock says. Only good for answering early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The attempt. `None`: there is none.
+    pub found: Option<Found>,
+    /// The lock that the subject is under. `None`: it is under none; `Some(None)`: until an administrator unlocks.
+    pub locked_for_ms: Option<Option<u64>>,
+}
+
+/// Looks at the attempt with one of these ids (under the present key and the one before) and at the subject's lock.
+///
+/// One statement may do both: nothing is locked, so nothing has to be read after anything else, and of one snapshot an
+/// attempt cannot be settled between the two.
 ///
 /// # Errors
 /// When the database cannot say.
-pub async fn find(conn: &mut PgConnection, ids: &[[u8; 32]]) -> Result<Option<Found>, DbError> {
+pub async fn look(conn: &mut PgConnection, ids: &[[u8; 32]], subject: &[u8; 32]) -> Result<Look, DbError> {
     let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.to_vec()).collect();
     let row = sqlx::query!(
-        r#"SELECT attempt_id, outcome, user_id, session_id, ended_other,
-                  ceil(extract(epoch FROM effective_at) * 1000)::bigint AS effective_at_ms,
-                  owner_deadline <= clock_timestamp() AS "abandoned!"
-           FROM attempt WHERE attempt_id = ANY($1) ORDER BY settled_at NULLS LAST LIMIT 1"#,
-        &ids
+        r#"WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
+           SELECT a.attempt_id AS "attempt_id?", a.outcome AS "outcome?", a.user_id AS "user_id?",
+                  a.session_id AS "session_id?", a.ended_other AS "ended_other?",
+                  ceil(extract(epoch FROM a.effective_at) * 1000)::bigint AS "effective_at_ms?",
+                  a.owner_deadline <= clock.now AS "abandoned?",
+                  s.subject IS NOT NULL AS "locked!",
+                  CASE WHEN s.locked_until < 'infinity'
+                       THEN ceil(extract(epoch FROM s.locked_until - clock.now) * 1000)::bigint END AS "locked_for_ms?"
+           FROM clock
+           LEFT JOIN LATERAL (SELECT * FROM attempt WHERE attempt_id = ANY(ARRAY(SELECT unnest($1::bytea[])))
+                              ORDER BY settled_at NULLS LAST LIMIT 1) AS a ON true
+           LEFT JOIN subject_state AS s ON s.subject = $2 AND s.locked_until > clock.now"#,
+        &ids,
+        subject.as_slice()
     )
-    .fetch_optional(conn)
+    .fetch_one(conn)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let attempt_id = bytes(&row.attempt_id)?;
-    let Some(outcome) = row.outcome else {
-        return Ok(Some(if row.abandoned { Found::Abandoned { attempt_id } } else { Found::InFlight }));
-    };
-    let outcome = Outcome::ALL.into_iter().find(|known| known.as_str() == outcome);
-    Ok(Some(Found::Settled(Settled {
-        attempt_id,
-        outcome: outcome.ok_or(DbError::Corrupt("an unknown outcome"))?,
-        user: row.user_id.map(user_id).transpose()?,
-        session: row.session_id.map(|id| bytes(&id).map(SessionId)).transpose()?,
+    let found = AttemptRow {
+        attempt_id: row.attempt_id,
+        outcome: row.outcome,
+        user_id: row.user_id,
+        session_id: row.session_id,
         ended_other: row.ended_other,
-        effective_at_ms: row.effective_at_ms.map(unsigned).transpose()?,
-    })))
+        effective_at_ms: row.effective_at_ms,
+        abandoned: row.abandoned,
+    };
+    let locked_for_ms = row.locked.then_some(row.locked_for_ms).map(|ms| ms.map(unsigned).transpose()).transpose()?;
+    Ok(Look { found: found.found()?, locked_for_ms })
 }
 
 /// A subject's row.
@@ -107,23 +155,6 @@ pub struct Subject {
     pub next_seq: u64,
     /// Run, failures and lock.
     pub state: SubjectState,
-}
-
-/// The lock that this subject is under, as of now. Read without locking, so only good for refusing early.
-///
-/// # Errors
-/// When the database cannot say.
-pub async fn locked_for(conn: &mut PgConnection, subject: &[u8; 32]) -> Result<Option<Option<u64>>, DbError> {
-    let row = sqlx::query!(
-        r#"SELECT CASE WHEN locked_until < 'infinity'
-                       THEN ceil(extract(epoch FROM locked_until - clock_timestamp()) * 1000)::bigint END AS for_ms
-           FROM subject_state WHERE subject = $1 AND locked_until > clock_timestamp()"#,
-        subject.as_slice()
-    )
-    .fetch_optional(conn)
-    .await?;
-    // The clock may have moved on within the statement: then the lock has just ended, and a moment is the answer.
-    Ok(row.map(|row| row.for_ms.map(|ms| u64::try_from(ms).unwrap_or(0))))
 }
 
 /// Makes sure that the subject has a row.
@@ -137,12 +168,63 @@ pub async fn ensure_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Resu
     Ok(())
 }
 
+/// A subject's columns.
+pub(super) struct SubjectRow {
+    pub(super) next_seq: i64,
+    pub(super) window_from_seq: i64,
+    pub(super) runs: i32,
+    pub(super) consecutive_failures: i32,
+    pub(super) by_administrator: bool,
+    pub(super) locked_until_ms: Option<i64>,
+}
+
+impl TryFrom<SubjectRow> for Subject {
+    type Error = DbError;
+    fn try_from(row: SubjectRow) -> Result<Self, DbError> {
+        let lock = match (row.by_administrator, row.locked_until_ms) {
+            (true, _) => Lock::Administrator,
+            (false, Some(until_ms)) => Lock::Until(unsigned(until_ms)?),
+            (false, None) => Lock::Open,
+        };
+        let small = |value: i32| u32::try_from(value).map_err(|_| DbError::Corrupt("a negative count"));
+        Ok(Self {
+            next_seq: unsigned(row.next_seq)?,
+            state: SubjectState {
+                window_from_seq: unsigned(row.window_from_seq)?,
+                runs: small(row.runs)?,
+                failures_before: small(row.consecutive_failures)?,
+                lock,
+            },
+        })
+    }
+}
+
+impl From<&Subject> for SubjectRow {
+    fn from(row: &Subject) -> Self {
+        let (locked_until_ms, by_administrator) = match row.state.lock {
+            Lock::Open => (None, false),
+            Lock::Until(until_ms) => (Some(signed(until_ms)), false),
+            Lock::Administrator => (None, true),
+        };
+        let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+        Self {
+            next_seq: signed(row.next_seq),
+            window_from_seq: signed(row.state.window_from_seq),
+            runs: small(row.state.runs),
+            consecutive_failures: small(row.state.failures_before),
+            by_administrator,
+            locked_until_ms,
+        }
+    }
+}
+
 /// Locks the subject's row. `None`: it has none.
 ///
 /// # Errors
 /// When the database cannot do it.
 pub async fn lock_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Result<Option<Subject>, DbError> {
-    let row = sqlx::query!(
+    sqlx::query_as!(
+        SubjectRow,
         r#"SELECT next_seq, window_from_seq, runs, consecutive_failures,
                   coalesce(locked_until = 'infinity', false) AS "by_administrator!",
                   CASE WHEN locked_until < 'infinity'
@@ -151,23 +233,9 @@ pub async fn lock_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Result
         subject.as_slice()
     )
     .fetch_optional(conn)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let lock = match (row.by_administrator, row.locked_until_ms) {
-        (true, _) => Lock::Administrator,
-        (false, Some(until_ms)) => Lock::Until(unsigned(until_ms)?),
-        (false, None) => Lock::Open,
-    };
-    let small = |value: i32| u32::try_from(value).map_err(|_| DbError::Corrupt("a negative count"));
-    Ok(Some(Subject {
-        next_seq: unsigned(row.next_seq)?,
-        state: SubjectState {
-            window_from_seq: unsigned(row.window_from_seq)?,
-            runs: small(row.runs)?,
-            failures_before: small(row.consecutive_failures)?,
-            lock,
-        },
-    }))
+    .await?
+    .map(Subject::try_from)
+    .transpose()
 }
 
 /// Stores the subject's row, which is locked.
@@ -175,12 +243,7 @@ pub async fn lock_subject(conn: &mut PgConnection, subject: &[u8; 32]) -> Result
 /// # Errors
 /// When the row is not there, or the database cannot do it.
 pub async fn store_subject(conn: &mut PgConnection, subject: &[u8; 32], row: &Subject) -> Result<(), DbError> {
-    let (locked_until_ms, by_administrator) = match row.state.lock {
-        Lock::Open => (None, false),
-        Lock::Until(until_ms) => (Some(signed(until_ms)), false),
-        Lock::Administrator => (None, true),
-    };
-    let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    let stored = SubjectRow::from(row);
     let rows = sqlx::query!(
         "UPDATE subject_state
          SET next_seq = $2, window_from_seq = $3, runs = $4, consecutive_failures = $5,
@@ -189,12 +252,12 @@ pub async fn store_subject(conn: &mut PgConnection, subject: &[u8; 32], row: &Su
              updated_at = clock_timestamp()
          WHERE subject = $1",
         subject.as_slice(),
-        signed(row.next_seq),
-        signed(row.state.window_from_seq),
-        small(row.state.runs),
-        small(row.state.failures_before),
-        by_administrator,
-        locked_until_ms
+        stored.next_seq,
+        stored.window_from_seq,
+        stored.runs,
+        stored.consecutive_failures,
+        stored.by_administrator,
+        stored.locked_until_ms
     )
     .execute(conn)
     .await?
@@ -202,67 +265,18 @@ pub async fn store_subject(conn: &mut PgConnection, subject: &[u8; 32], row: &Su
     affected(rows, 1, "a subject without a row")
 }
 
-/// Counts the places taken in the run that begins at `window_from_seq`. The subject's row is locked.
-///
-/// # Errors
-/// When the database cannot say.
-pub async fn count(conn: &mut PgConnection, subject: &[u8; 32], window_from_seq: u64) -> Result<Count, DbError> {
-    // One clock reading decides each row, so no row can fall between the two counts.
-    let row = sqlx::query!(
-        r#"SELECT count(*) AS "taken!",
-                  count(*) FILTER (WHERE settled_at IS NOT NULL OR owner_deadline <= clock_timestamp()) AS "failures!"
-           FROM attempt WHERE subject = $1 AND seq >= $2 AND counted"#,
-        subject.as_slice(),
-        signed(window_from_seq)
-    )
-    .fetch_one(conn)
-    .await?;
+/// The counted attempts of a run, as a statement counted them.
+pub(super) fn count_of(taken: i64, failures: i64) -> Result<Count, DbError> {
     let small = |value: i64| u32::try_from(value).map_err(|_| DbError::Corrupt("a count out of range"));
+    let in_flight = small(taken - failures)?;
     let failures = if sabotage::breaks(sabotage::Rule::CountedTwice) {
-        2 * row.failures
+        2 * failures
     } else if sabotage::breaks(sabotage::Rule::NotCounted) {
         0
     } else {
-        row.failures
+        failures
     };
-    Ok(Count { failures: small(failures)?, in_flight: small(row.taken - row.failures)? })
-}
-
-/// A place that is reserved: what is stored about it.
-#[derive(Clone, Copy, Debug)]
-pub struct NewAttempt<'a> {
-    /// Keyed hash of operation, subject, idempotency key and passwords.
-    pub attempt_id: &'a [u8; 32],
-    /// Which effect it is to have.
-    pub operation: Operation,
-    /// Whose guess it is.
-    pub subject: &'a [u8; 32],
-    /// Its number.
-    pub seq: u64,
-    /// Which delivery works on it.
-    pub owner: &'a [u8; 16],
-    /// For how long it does.
-    pub owner_deadline_ms: u64,
-}
-
-/// Reserves a place: the failure counts from now on.
-///
-/// # Errors
-/// When the database cannot do it.
-pub async fn insert(conn: &mut PgConnection, attempt: NewAttempt<'_>) -> Result<(), DbError> {
-    sqlx::query!(
-        "INSERT INTO attempt (attempt_id, operation, subject, seq, owner, owner_deadline)
-         VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6::bigint * interval '1 millisecond')",
-        attempt.attempt_id.as_slice(),
-        attempt.operation.as_str(),
-        attempt.subject.as_slice(),
-        signed(attempt.seq),
-        attempt.owner.as_slice(),
-        signed(attempt.owner_deadline_ms)
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+    Ok(Count { failures: small(failures)?, in_flight })
 }
 
 /// Takes an abandoned attempt over, uncounted (it was counted when it was reserved). Says whether it was still there
@@ -287,43 +301,6 @@ pub async fn take_over(
     .await?
     .rows_affected();
     Ok(rows == 1)
-}
-
-/// Locks an attempt that is not settled, and says its number. `None`: somebody else has settled it.
-///
-/// # Errors
-/// When the database cannot do it.
-pub async fn lock_unsettled(conn: &mut PgConnection, attempt_id: &[u8; 32]) -> Result<Option<u64>, DbError> {
-    sqlx::query_scalar!(
-        "SELECT seq FROM attempt WHERE attempt_id = $1 AND settled_at IS NULL FOR UPDATE",
-        attempt_id.as_slice()
-    )
-    .fetch_optional(conn)
-    .await?
-    .map(unsigned)
-    .transpose()
-}
-
-/// Settles an attempt. `counted`: its failure stays counted.
-///
-/// # Errors
-/// When it is settled already (its row was not locked), or the database cannot do it.
-pub async fn settle(conn: &mut PgConnection, settled: &Settled, counted: bool) -> Result<(), DbError> {
-    let rows = sqlx::query!(
-        "UPDATE attempt SET settled_at = clock_timestamp(), outcome = $2, user_id = $3, session_id = $4,
-                            ended_other = $5, counted = $6
-         WHERE attempt_id = $1 AND settled_at IS NULL",
-        settled.attempt_id.as_slice(),
-        settled.outcome.as_str(),
-        settled.user.map(|id| signed(id.0)),
-        settled.session.as_ref().map(|id| id.0.as_slice()),
-        settled.ended_other,
-        counted
-    )
-    .execute(conn)
-    .await?
-    .rows_affected();
-    affected(rows, 1, "an attempt that was settled twice")
 }
 
 /// Forgets a reservation that turned out not to be a guess: the password was right, and there is no session to act on.

@@ -5,11 +5,16 @@
 //!   be asked, or could not answer.
 //! - A transaction is retried only on serialization failures and deadlocks, and only before its `COMMIT`. An error
 //!   *in* `COMMIT` is [`DbError::CommitUnknown`]: never success, never retried here.
+//! - What a login and a renewal ask is planned once for each connection. A list is looked up with
+//!   `= ANY(ARRAY(SELECT unnest($1)))`: of a bare `= ANY($1)` Postgres sees how long each list is, finds that a plan for
+//!   any list looks dearer, and plans anew every time, which costs more than the look-up.
 //! - No statement timeout covers `COMMIT` (a cancelled wait for a standby would look like success), and
 //!   `synchronous_commit = off` is refused on every connection. Statements are bounded from this side instead.
 
 pub mod attempts;
 pub mod audit;
+pub mod outcomes;
+pub mod places;
 pub mod schema;
 pub mod sessions;
 pub mod settings;

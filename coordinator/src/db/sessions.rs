@@ -7,7 +7,7 @@
 use edgekeep_shared::ids::{SessionId, UserId};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::renewal::{SessionTimes, is_expired};
-use edgekeep_shared::revocation::Reach;
+use edgekeep_shared::revocation::{FeedRow, Reach};
 use sqlx::PgConnection;
 
 use super::users::{self, UserState};
@@ -99,7 +99,7 @@ pub async fn lock_of_users(conn: &mut PgConnection, users: &[UserId]) -> Result<
                   floor(extract(epoch FROM expires_at) * 1000)::bigint AS "expires_at_ms!",
                   ceil(extract(epoch FROM proof_until) * 1000)::bigint AS "proof_until_ms!",
                   device
-           FROM session WHERE user_id = ANY($1) ORDER BY user_id, slot FOR UPDATE"#,
+           FROM session WHERE user_id = ANY(ARRAY(SELECT unnest($1::bigint[]))) ORDER BY user_id, slot FOR UPDATE"#,
         &ids
     )
     .fetch_all(conn)
@@ -158,6 +158,35 @@ pub async fn insert(conn: &mut PgConnection, session: &SessionRow) -> Result<(),
     Ok(())
 }
 
+/// Puts the session of a login into a slot that is free, and records the login's time.
+///
+/// # Errors
+/// When the slot is taken after all (G1: the primary key refuses a second one), or the database cannot do it.
+pub async fn insert_of_login(conn: &mut PgConnection, session: &SessionRow) -> Result<(), DbError> {
+    let rows = sqlx::query!(
+        "WITH unit AS (SELECT timestamptz 'epoch' AS epoch, interval '1 millisecond' AS ms),
+              begun AS (INSERT INTO session (user_id, slot, session_id, authenticated_at, last_seen_at, idle_expires_at,
+                                             expires_at, proof_until, device)
+                        SELECT $1, $2, $3, epoch + $4 * ms, epoch + $5 * ms, epoch + $6 * ms, epoch + $7 * ms,
+                               epoch + $8 * ms, $9
+                        FROM unit)
+         UPDATE users SET last_login_at = epoch + $4 * ms FROM unit WHERE user_id = $1",
+        signed(session.user_id.0),
+        i32::try_from(session.slot).map_err(|_| DbError::Corrupt("a slot out of range"))?,
+        session.id.0.as_slice(),
+        signed(session.authenticated_at_ms) as _,
+        signed(session.last_seen_at_ms) as _,
+        signed(session.idle_expires_at_ms) as _,
+        signed(session.expires_at_ms) as _,
+        signed(session.proof_until_ms) as _,
+        session.device
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    affected(rows, 1, "a login of nobody")
+}
+
 /// A session that ends, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending<'a> {
@@ -202,48 +231,71 @@ pub async fn end(
     state: &mut UserState,
     endings: &Endings<'_>,
 ) -> Result<bool, DbError> {
-    end_rows(conn, now_ms, state.user_id, endings).await?;
     let mut times: Vec<SessionTimes> = endings.sessions.iter().map(|ending| ending.session.times()).collect();
     for lost in endings.rowless {
         if !is_expired(&lost.times, now_ms) && note_lost(conn, lost, state.user_id, endings.by).await? {
             times.push(lost.times);
         }
     }
+    let mut raised = state.feed.revoke(epoch, endings.reach, &times, now_ms);
     if sabotage::breaks(sabotage::Rule::EndRaisesNothing) {
-        return Ok(false);
+        raised = None;
     }
-    revoke(conn, epoch, now_ms, state, endings.reach, &times).await
+    match (endings.sessions, raised) {
+        ([], None) => {}
+        ([], Some(raised)) => users::store_raised(conn, state.user_id, raised).await?,
+        (sessions, raised) => end_rows(conn, now_ms, state.user_id, sessions, endings.by, raised).await?,
+    }
+    if let Some(raised) = raised {
+        state.feed = raised;
+    }
+    Ok(raised.is_some())
 }
 
-async fn end_rows(conn: &mut PgConnection, now_ms: u64, user: UserId, endings: &Endings<'_>) -> Result<(), DbError> {
-    if endings.sessions.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<Vec<u8>> = endings.sessions.iter().map(|ending| ending.session.id.0.to_vec()).collect();
-    let reasons: Vec<String> = endings
-        .sessions
+/// Ends sessions with rows, and stores the user's raised revision with them.
+///
+/// One statement may do it all: the raise was decided from the locked rows before, and no write looks at what another
+/// one has written.
+async fn end_rows(
+    conn: &mut PgConnection,
+    now_ms: u64,
+    user: UserId,
+    sessions: &[Ending<'_>],
+    by: &str,
+    raised: Option<FeedRow>,
+) -> Result<(), DbError> {
+    let ids: Vec<Vec<u8>> = sessions.iter().map(|ending| ending.session.id.0.to_vec()).collect();
+    let reasons: Vec<String> = sessions
         .iter()
         .map(|ending| if ending.session.expired(now_ms) { Reason::Expired } else { ending.reason })
         .map(|reason| reason.as_str().to_owned())
         .collect();
-    let rows = sqlx::query!(
-        "WITH why (session_id, reason) AS (SELECT * FROM unnest($2::bytea[], $3::text[])),
-              ended AS (DELETE FROM session WHERE user_id = $1 AND session_id IN (SELECT session_id FROM why)
-                        RETURNING session_id, expires_at),
-              noted AS (INSERT INTO ended_session (session_id, user_id, reason, expires_at)
-                        SELECT session_id, $1, reason, expires_at FROM ended JOIN why USING (session_id))
-         INSERT INTO audit (user_id, action, session_id, detail)
-         SELECT $1, 'session_ended', session_id, jsonb_build_object('reason', reason, 'by', $4::text)
-         FROM ended JOIN why USING (session_id)",
+    let written = sqlx::query!(
+        r#"WITH why (session_id, reason) AS (SELECT * FROM unnest($2::bytea[], $3::text[])),
+                ended AS (DELETE FROM session WHERE user_id = $1 AND session_id IN (SELECT session_id FROM why)
+                          RETURNING session_id, expires_at),
+                kept AS (INSERT INTO ended_session (session_id, user_id, reason, expires_at)
+                         SELECT session_id, $1, reason, expires_at FROM ended JOIN why USING (session_id)),
+                noted AS (INSERT INTO audit (user_id, action, session_id, detail)
+                          SELECT $1, 'session_ended', session_id, jsonb_build_object('reason', reason, 'by', $4::text)
+                          FROM ended JOIN why USING (session_id) RETURNING audit_id),
+                needed AS (SELECT timestamptz 'epoch' + $6::bigint * interval '1 millisecond' AS until),
+                raised AS (UPDATE user_state
+                           SET revision = $5, needed_until = needed.until, feed_xid = pg_current_xact_id()::text::bigint
+                           FROM needed
+                           WHERE user_id = $1 AND revision < $5 AND needed_until <= needed.until RETURNING user_id)
+           SELECT (SELECT count(*) FROM noted) AS "ended!", (SELECT count(*) FROM raised) AS "raised!""#,
         signed(user.0),
         &ids,
         &reasons,
-        endings.by
+        by,
+        raised.map(|raised| signed(raised.revision.0)),
+        raised.map(|raised| signed(raised.needed_until_ms))
     )
-    .execute(&mut *conn)
-    .await?
-    .rows_affected();
-    affected(rows, endings.sessions.len(), "a session that ended twice")
+    .fetch_one(conn)
+    .await?;
+    affected(unsigned(written.ended)?, sessions.len(), "a session that ended twice")?;
+    affected(unsigned(written.raised)?, usize::from(raised.is_some()), "a revision that was not raised")
 }
 
 /// Notes a session that this database has never heard of as signed out. Says whether that was new.

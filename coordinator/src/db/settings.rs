@@ -60,8 +60,39 @@ impl Settings {
     }
 }
 
-fn small(value: i32) -> Result<u32, DbError> {
+/// The settings that a session is made by, as they were when nobody could change them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRules {
+    /// The audience of tokens.
+    pub site: String,
+    /// Slots per user, 1 to 16.
+    pub sessions_per_user: u32,
+    /// What a login does when no slot is free.
+    pub takeover: Takeover,
+    /// How long proofs and sessions live.
+    pub lifetimes: Lifetimes,
+    /// Default of `Prefer: wait` for logins; 0 answers at once.
+    pub login_wait_ms: u32,
+    /// The shortest new password, in characters.
+    pub password_min_chars: u32,
+}
+
+pub(super) fn small(value: i32) -> Result<u32, DbError> {
     u32::try_from(value).map_err(|_| DbError::Corrupt("a negative setting"))
+}
+
+pub(super) fn takeover(name: &str) -> Result<Takeover, DbError> {
+    takeover_from_name(name).ok_or(DbError::Corrupt("an unknown takeover policy"))
+}
+
+/// The policy of guesses, from its columns.
+pub(super) fn guess_policy(limit: i32, base_ms: i64, max_ms: i64, cap: i32) -> Result<GuessPolicy, DbError> {
+    Ok(GuessPolicy {
+        guess_limit: small(limit)?,
+        base_ms: unsigned(base_ms)?,
+        max_ms: unsigned(max_ms)?,
+        consecutive_failure_cap: small(cap)?,
+    })
 }
 
 /// Reads the settings.
@@ -86,18 +117,13 @@ pub async fn load(conn: &mut PgConnection) -> Result<Settings, DbError> {
         max_staleness_ms: small(row.max_staleness_ms)?,
         receipt_staleness_ms: small(row.receipt_staleness_ms)?,
         sessions_per_user: small(row.sessions_per_user)?,
-        takeover: takeover_from_name(&row.takeover).ok_or(DbError::Corrupt("an unknown takeover policy"))?,
+        takeover: takeover(&row.takeover)?,
         lifetimes: Lifetimes {
             proof_life_ms: u64::from(small(row.proof_life_ms)?),
             idle_timeout_ms: unsigned(row.idle_timeout_ms)?,
             absolute_timeout_ms: unsigned(row.absolute_timeout_ms)?,
         },
-        guesses: GuessPolicy {
-            guess_limit: small(row.guess_limit)?,
-            base_ms: unsigned(row.lockout_base_ms)?,
-            max_ms: unsigned(row.lockout_max_ms)?,
-            consecutive_failure_cap: small(row.consecutive_failure_cap)?,
-        },
+        guesses: guess_policy(row.guess_limit, row.lockout_base_ms, row.lockout_max_ms, row.consecutive_failure_cap)?,
         login_wait_ms: small(row.login_wait_ms)?,
         password_min_chars: small(row.password_min_chars)?,
         attempt_retention_ms: unsigned(row.attempt_retention_ms)?,
@@ -105,24 +131,16 @@ pub async fn load(conn: &mut PgConnection) -> Result<Settings, DbError> {
     })
 }
 
-/// Held shared by transactions that place a session, exclusively by one that changes the settings: so no session can
+/// The advisory lock that holds the settings: shared by transactions that place a session
+/// ([`lock_users`](super::outcomes::lock_users) takes it), exclusive by one that changes the settings. So no session can
 /// appear under a limit that has been lowered meanwhile. ("edgekeep settings" as a number.)
-const SETTINGS_LOCK: i64 = 0x6564_6765_6b65_6570;
+pub(super) const HOLD: i64 = 0x6564_6765_6b65_6570;
 
-/// Keeps the settings as they are until this transaction ends. Take it before any row lock.
-///
-/// # Errors
-/// When the database cannot do it.
-pub async fn hold(conn: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::query!("SELECT pg_advisory_xact_lock_shared($1)", SETTINGS_LOCK).execute(conn).await?;
-    Ok(())
-}
-
-/// Waits for every transaction that [`hold`]s the settings, and keeps new ones waiting until this one ends.
+/// Waits for every transaction that [holds](HOLD) the settings, and keeps new ones waiting until this one ends.
 ///
 /// # Errors
 /// When the database cannot do it.
 pub async fn hold_exclusively(conn: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", SETTINGS_LOCK).execute(conn).await?;
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", HOLD).execute(conn).await?;
     Ok(())
 }

@@ -51,6 +51,34 @@ impl TryFrom<Row> for User {
     }
 }
 
+/// A user's columns, of a statement that may have found nobody.
+pub(super) struct Joined {
+    pub(super) user_id: Option<i64>,
+    pub(super) name: Option<String>,
+    pub(super) subject: Option<Vec<u8>>,
+    pub(super) password_hash: Option<String>,
+    pub(super) password_version: Option<i64>,
+    pub(super) roles: Option<Vec<String>>,
+    pub(super) disabled: Option<bool>,
+}
+
+impl Joined {
+    pub(super) fn user(self) -> Result<Option<User>, DbError> {
+        let Some(user_id) = self.user_id else { return Ok(None) };
+        let missing = || DbError::Corrupt("a user without a column");
+        let row = Row {
+            user_id,
+            name: self.name,
+            subject: self.subject,
+            password_hash: self.password_hash,
+            password_version: self.password_version.ok_or_else(missing)?,
+            roles: self.roles.ok_or_else(missing)?,
+            disabled: self.disabled.ok_or_else(missing)?,
+        };
+        row.try_into().map(Some)
+    }
+}
+
 /// The user with this subject. `None`: there is none.
 ///
 /// # Errors
@@ -104,7 +132,7 @@ pub async fn lock(conn: &mut PgConnection, users: &[UserId]) -> Result<Vec<UserS
     let ids: Vec<i64> = users.iter().map(|id| signed(id.0)).collect();
     sqlx::query!(
         r#"SELECT user_id, revision, ceil(extract(epoch FROM greatest(needed_until, 'epoch')) * 1000)::bigint AS "needed_until_ms!"
-           FROM user_state WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"#,
+           FROM user_state WHERE user_id = ANY(ARRAY(SELECT unnest($1::bigint[]))) ORDER BY user_id FOR UPDATE"#,
         &ids
     )
     .fetch_all(conn)
@@ -136,21 +164,6 @@ pub async fn store_raised(conn: &mut PgConnection, user: UserId, raised: FeedRow
     .await?
     .rows_affected();
     super::affected(rows, 1, "a revision that was not raised")
-}
-
-/// Records a login's time.
-///
-/// # Errors
-/// When the database cannot do it.
-pub async fn store_last_login(conn: &mut PgConnection, user: UserId, at_ms: u64) -> Result<(), DbError> {
-    sqlx::query!(
-        "UPDATE users SET last_login_at = timestamptz 'epoch' + $2::bigint * interval '1 millisecond' WHERE user_id = $1",
-        signed(user.0),
-        signed(at_ms)
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Stores a new password if the version is still the one that was read. Says whether it was.

@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use edgekeep_shared::api::{LoginAnswer, Session, SignedOutAnswer};
-use edgekeep_shared::ids::SessionId;
+use edgekeep_shared::ids::{SessionId, SiteId};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::renewal::Renewal;
 use edgekeep_shared::revision::Revision;
 use edgekeep_shared::token::Claims;
 
 use super::Order;
+use super::effect::Made;
 use super::machine::Done;
 use crate::app::App;
 use crate::db::attempts::{Outcome, Settled};
@@ -129,15 +130,12 @@ pub(crate) async fn signed_in(
     // The first statement after the commit was acknowledged.
     let receipt = if done.settled.ended_other { Some(receipt_of_attempt(app, &done.settled).await?) } else { None };
     let mut proof = match done.made {
-        Some(made) => Proof::of_new(made.session, made.user, made.revision)?,
+        Some(made) => Proof::of_new(made)?,
         None => replayed(app, &done.settled).await?,
     };
     let receipt = match receipt {
         Some(receipt) => {
-            let wait_ms = match wait_s {
-                Some(seconds) => u64::from(seconds) * 1000,
-                None => login_wait_ms(app).await?,
-            };
+            let wait_ms = wait_s.map_or(u64::from(proof.login_wait_ms), |seconds| u64::from(seconds) * 1000);
             let held = wait(app, receipt, wait_ms).await?;
             proof.now_ms = held.now_ms;
             Some(held)
@@ -145,12 +143,7 @@ pub(crate) async fn signed_in(
         None => None,
     };
     tracing::debug!(operation = order.operation.as_str(), "answered with a session");
-    proof.into_answer(app, receipt.map(|receipt| receipt.effective_at_ms)).await
-}
-
-async fn login_wait_ms(app: &App) -> Result<u64, Failure> {
-    let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
-    Ok(u64::from(settings::load(&mut conn).await?.login_wait_ms))
+    proof.into_answer(app, receipt.map(|receipt| receipt.effective_at_ms))
 }
 
 /// The answer of a logout-everywhere.
@@ -173,29 +166,35 @@ impl From<Receipt> for SignedOutAnswer {
     }
 }
 
-/// What a token is made of. Signed only after the commit of what it proves.
+/// What a token is made of, read in the transaction that made or read the session. Signed only after its commit.
 struct Proof {
+    site: SiteId,
     session: SessionRow,
     user: User,
     revision: Revision,
     renew_after_ms: u64,
     now_ms: u64,
+    /// How long the answer is held if the request does not say.
+    login_wait_ms: u32,
 }
 
 impl Proof {
-    fn of_new(session: Option<SessionRow>, user: User, revision: Revision) -> Result<Self, Failure> {
-        let session = session.ok_or(DbError::Corrupt("an operation that made no session"))?;
-        let (renew_after_ms, now_ms) = (session.proof_until_ms, session.authenticated_at_ms);
-        Ok(Self { session, user, revision, renew_after_ms, now_ms })
+    fn of_new(made: Made) -> Result<Self, Failure> {
+        let session = made.session.ok_or(DbError::Corrupt("an operation that made no session"))?;
+        Ok(Self {
+            site: SiteId::of(&made.rules.site),
+            renew_after_ms: session.proof_until_ms,
+            now_ms: session.authenticated_at_ms,
+            session,
+            user: made.user,
+            revision: made.revision,
+            login_wait_ms: made.rules.login_wait_ms,
+        })
     }
 
-    async fn into_answer(self, app: &App, previous_ends_everywhere_at_ms: Option<u64>) -> Result<LoginAnswer, Failure> {
-        let site = {
-            let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
-            settings::load(&mut conn).await?.site_id()
-        };
+    fn into_answer(self, app: &App, previous_ends_everywhere_at_ms: Option<u64>) -> Result<LoginAnswer, Failure> {
         let claims = Claims {
-            site,
+            site: self.site,
             user_id: self.user.id,
             revision: self.revision,
             session_id: self.session.id,
@@ -239,7 +238,8 @@ async fn replayed(app: &App, settled: &Settled) -> Result<Proof, Failure> {
             let reason = sessions::ended_reason(conn, session_id).await?.unwrap_or(Reason::Expired);
             return Err(Failure::SessionEnded(reason));
         };
-        let renew_after_ms = match settings::load(conn).await?.lifetimes.renew(session.times(), now_ms) {
+        let settings = settings::load(conn).await?;
+        let renew_after_ms = match settings.lifetimes.renew(session.times(), now_ms) {
             Renewal::Expired => return Err(Failure::SessionEnded(Reason::Expired)),
             Renewal::SignUpTo { renew_after_ms } => renew_after_ms,
             Renewal::Raise(times) => {
@@ -248,7 +248,15 @@ async fn replayed(app: &App, settled: &Settled) -> Result<Proof, Failure> {
                 times.proof_until_ms
             }
         };
-        Ok(Proof { session, user, revision: Revision::base(state.feed.revision, epoch), renew_after_ms, now_ms })
+        Ok(Proof {
+            site: settings.site_id(),
+            session,
+            user,
+            revision: Revision::base(state.feed.revision, epoch),
+            renew_after_ms,
+            now_ms,
+            login_wait_ms: settings.login_wait_ms,
+        })
     })
     .await
 }

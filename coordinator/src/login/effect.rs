@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 
 use crate::db::attempts::Outcome;
 use crate::db::sessions::{self, Ending, Endings, Rowless, SessionRow};
-use crate::db::settings::Settings;
+use crate::db::settings::SessionRules;
 use crate::db::users::{self, User, UserState};
 use crate::db::{DbError, now_ms};
 use crate::failure::Failure;
@@ -55,7 +55,7 @@ pub(super) struct Context<'a> {
     pub(super) epoch: u16,
     /// Coordinator time, read after every lock was taken.
     pub(super) now_ms: u64,
-    pub(super) settings: &'a Settings,
+    pub(super) rules: &'a SessionRules,
     pub(super) block_list: &'a BlockList,
 }
 
@@ -70,6 +70,8 @@ pub(crate) struct Made {
     pub(crate) ended_other: bool,
     /// The feed has something new.
     pub(crate) raised: bool,
+    /// What it was made by.
+    pub(crate) rules: SessionRules,
 }
 
 /// What a right password came to.
@@ -135,8 +137,8 @@ impl Effect {
                     .partition::<Vec<&SessionRow>, _>(|row| is_presented(row));
                 let mut endings: Vec<Ending<'_>> = ending.iter().map(|row| ends(row, Reason::SignedOut)).collect();
                 let uses: Vec<SlotUse> = staying.iter().map(|row| slot_use(row, context.now_ms)).collect();
-                let limit = context.settings.sessions_per_user;
-                let slot = match place(&uses, limit, context.settings.takeover) {
+                let limit = context.rules.sessions_per_user;
+                let slot = match place(&uses, limit, context.rules.takeover) {
                     Placement::Refused => return Ok(Applied::Refused(Outcome::RefusedSecond)),
                     Placement::Slot { slot, ends: slots } => {
                         let taken = staying.iter().filter(|row| slots.contains(&row.slot));
@@ -148,8 +150,7 @@ impl Effect {
                 };
                 let ended = end_all(conn, context, &mut states, &endings, presented).await?;
                 let session = new_session(user.id, slot, device, context)?;
-                sessions::insert(conn, &session).await?;
-                users::store_last_login(conn, user.id, context.now_ms).await?;
+                sessions::insert_of_login(conn, &session).await?;
                 made(context, user, &states, Some(session), &ended)
             }
             Self::LogoutEverywhere => {
@@ -165,8 +166,8 @@ impl Effect {
                         Ok(_) => Err(DbError::Corrupt("a current session without a locked row").into()),
                     };
                 }
-                let minimum = context.settings.password_min_chars;
-                let site = context.settings.site.as_str();
+                let minimum = context.rules.password_min_chars;
+                let site = context.rules.site.as_str();
                 let (true, Some(hash)) =
                     (context.block_list.check(new_password, minimum, &user.name, site).is_ok(), new_hash)
                 else {
@@ -269,7 +270,7 @@ pub(crate) fn rowless<'a>(
 fn new_session(user: UserId, slot: u32, device: &str, context: &Context<'_>) -> Result<SessionRow, Failure> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| Failure::NotReady("no random bytes"))?;
-    let times = context.settings.lifetimes.of_new_session(context.now_ms);
+    let times = context.rules.lifetimes.of_new_session(context.now_ms);
     Ok(SessionRow {
         user_id: user,
         slot,
@@ -298,5 +299,6 @@ fn made(
         revision: Revision::base(state.feed.revision, context.epoch),
         ended_other: ended.any_live,
         raised: ended.raised,
+        rules: context.rules.clone(),
     })))
 }

@@ -51,15 +51,12 @@ enum Look {
 /// Looks before anything is queued for: a replay costs no permit, and a locked account fills no queue.
 async fn look(app: &App, order: &Order) -> Result<Look, Failure> {
     let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
-    match attempts::find(&mut conn, &order.ids).await? {
-        Some(Found::Settled(settled)) => return Ok(Look::Settled(settled)),
-        Some(Found::InFlight) => return Ok(Look::InFlight),
-        Some(Found::Abandoned { .. }) => {}
-        None => {
-            if let Some(retry_after_ms) = attempts::locked_for(&mut conn, &order.subject).await? {
-                return Ok(Look::Locked(retry_after_ms));
-            }
-        }
+    let seen = attempts::look(&mut conn, &order.ids, &order.subject).await?;
+    match (seen.found, seen.locked_for_ms) {
+        (Some(Found::Settled(settled)), _) => return Ok(Look::Settled(settled)),
+        (Some(Found::InFlight), _) => return Ok(Look::InFlight),
+        (None, Some(retry_after_ms)) => return Ok(Look::Locked(retry_after_ms)),
+        (Some(Found::Abandoned { .. }), _) | (None, None) => {}
     }
     order.effect.precondition(&mut conn).await?;
     Ok(Look::Free)

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use edgekeep_shared::api::{LoginAnswer, LoginRequest};
 use edgekeep_shared::attempt::{Operation, attempt_id, valid_idempotency_key};
+use edgekeep_shared::ids::SiteId;
 use edgekeep_shared::subject::{canonical_name, subject};
 use edgekeep_shared::token::VerifiedToken;
 use sqlx::PgConnection;
@@ -119,6 +120,15 @@ pub(crate) async fn verified(
     token: &str,
 ) -> Result<Option<VerifiedToken>, Failure> {
     let site = settings::load(&mut *conn).await?.site_id();
+    verified_at(app, conn, token, site).await
+}
+
+async fn verified_at(
+    app: &App,
+    conn: &mut PgConnection,
+    token: &str,
+    site: SiteId,
+) -> Result<Option<VerifiedToken>, Failure> {
     match app.keys.verify(token, site) {
         Ok(token) => return Ok(Some(token)),
         Err(TokenRefused::Invalid) => return Ok(None),
@@ -138,8 +148,9 @@ pub(crate) async fn presented(app: &App, tokens: &[String]) -> Result<Vec<Presen
         return Ok(presented);
     }
     let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+    let site = settings::load(&mut conn).await?.site_id();
     for token in tokens {
-        if let Some(token) = verified(app, &mut conn, token).await? {
+        if let Some(token) = verified_at(app, &mut conn, token, site).await? {
             let one = Presented::of(token.claims());
             match presented.iter_mut().find(|known| known.session == one.session && known.user == one.user) {
                 Some(known) => known.renew_after_ms = known.renew_after_ms.max(one.renew_after_ms),

@@ -6,8 +6,9 @@ use sqlx::PgConnection;
 
 use super::Order;
 use crate::app::App;
-use crate::db::attempts::{self, Found, NewAttempt, Settled, Subject};
-use crate::db::{DbError, audit, now_ms, run_tx, settings, users};
+use crate::db::attempts::{self, Found, Settled, Subject};
+use crate::db::places::{self, NewAttempt};
+use crate::db::{DbError, audit, run_tx, users};
 use crate::failure::Failure;
 
 /// A place that this delivery owns until its deadline.
@@ -51,7 +52,8 @@ async fn attempt(
         }
     };
     // Again, now that nobody else can reserve: another delivery may have been faster.
-    let attempt_id = match attempts::find(conn, &order.ids).await? {
+    let standing = places::standing(conn, &order.ids, &order.subject, subject.state.window_from_seq).await?;
+    let attempt_id = match standing.found {
         Some(Found::Settled(settled)) => return Ok(Reserved::Settled(settled)),
         Some(Found::InFlight) => return Ok(Reserved::Busy),
         Some(Found::Abandoned { attempt_id }) => {
@@ -61,9 +63,8 @@ async fn attempt(
             attempt_id
         }
         None => {
-            let policy = settings::load(conn).await?.guesses;
-            let count = attempts::count(conn, &order.subject, subject.state.window_from_seq).await?;
-            match policy.reserve(subject.state, count, subject.next_seq, now_ms(conn).await?) {
+            let decided = standing.policy.reserve(subject.state, standing.count, subject.next_seq, standing.now_ms);
+            match decided {
                 Reservation::Busy => return Ok(Reserved::Busy),
                 Reservation::Locked(state, retry_after_ms) => {
                     if state != subject.state {
@@ -82,15 +83,14 @@ async fn attempt(
                         owner,
                         owner_deadline_ms: deadline_ms,
                     };
-                    attempts::insert(conn, attempt).await?;
-                    subject = Subject { next_seq: subject.next_seq + 1, state };
-                    attempts::store_subject(conn, &order.subject, &subject).await?;
+                    let next = Subject { next_seq: subject.next_seq + 1, state };
+                    places::take(conn, attempt, &next).await?;
                 }
             }
             order.id()
         }
     };
-    Ok(Reserved::Place(Place { attempt_id, user: users::by_subject(conn, &order.subject).await? }))
+    Ok(Reserved::Place(Place { attempt_id, user: standing.user }))
 }
 
 /// Records that a run of failures has locked the account.

@@ -1,7 +1,7 @@
 //! Transaction two: under the user's lock, check again what could have changed, then do everything or nothing (G9).
 
 use edgekeep_shared::ids::UserId;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use super::Order;
@@ -10,9 +10,9 @@ use super::machine::Done;
 use super::reserve::{Place, note_lock};
 use crate::app::App;
 use crate::db::attempts::{self, Outcome, Settled, Subject};
+use crate::db::outcomes::{self, LockedAttempt};
 use crate::db::users::{self, User};
-use crate::db::{DbError, audit, now_ms, run_tx, sessions, settings};
-use crate::epoch;
+use crate::db::{run_tx, sessions};
 use crate::failure::Failure;
 use crate::password::Checked;
 
@@ -28,7 +28,15 @@ pub(super) async fn settle(
 ) -> Result<Option<Done>, Failure> {
     run_tx!(&app.pool, "login.settle", async |conn| match (&place.user, checked.matches) {
         (Some(user), true) => right(app, conn, order, place, user, checked).await,
-        _ => wrong(conn, order, place, None).await,
+        (user, _) => {
+            // The audit entry belongs into the user's order.
+            let user = user.as_ref().map_or(NOBODY, |user| user.id);
+            users::lock(conn, &[user]).await?;
+            match outcomes::lock_attempt(conn, &order.subject, &place.attempt_id, user).await? {
+                Some(locked) => wrong(conn, order, place, locked).await.map(Some),
+                None => Ok(None),
+            }
+        }
     })
     .await?
     .map_or(Ok(None), Settling::into_done)
@@ -59,20 +67,19 @@ async fn right(
     read: &User,
     checked: &Checked,
 ) -> Result<Option<Settling>, Failure> {
-    let epoch = epoch::checked(conn).await?;
-    settings::hold(conn).await?;
-    let settings = settings::load(conn).await?;
     let involved = order.effect.involved(read.id);
-    let states = users::lock(conn, &involved).await?;
-    let user = match users::by_id(conn, read.id).await? {
-        Some(user) if !user.disabled && user.password_version == read.password_version => user,
-        // Disabled, deleted or with another password by now. Its state row is locked already.
-        _ => return wrong(conn, order, place, Some(read.id)).await,
-    };
+    let (epoch, states) = outcomes::lock_users(conn, &involved).await?;
     let rows = sessions::lock_of_users(conn, &involved).await?;
-    let Some((mut subject, seq)) = lock_attempt(conn, order, place).await? else { return Ok(None) };
-    let context = Context { epoch, now_ms: now_ms(conn).await?, settings: &settings, block_list: &app.block_list };
-    let applied = order.effect.apply(conn, &context, &user, states, rows, checked.new_hash.as_deref()).await?;
+    let Some(locked) = outcomes::lock_attempt(conn, &order.subject, &place.attempt_id, read.id).await? else {
+        return Ok(None);
+    };
+    let user = match &locked.user {
+        Some(user) if !user.disabled && user.password_version == read.password_version => user,
+        // Disabled, deleted or with another password by now.
+        _ => return wrong(conn, order, place, locked).await.map(Some),
+    };
+    let context = Context { epoch, now_ms: locked.now_ms, rules: &locked.rules, block_list: &app.block_list };
+    let applied = order.effect.apply(conn, &context, user, states, rows, checked.new_hash.as_deref()).await?;
     let (settled, made) = match applied {
         Applied::Gone(reason) => {
             attempts::withdraw(conn, &place.attempt_id).await?;
@@ -82,73 +89,60 @@ async fn right(
         Applied::Made(made) => (settled_as(place, Outcome::Succeeded, Some(user.id), Some(&made)), Some(made)),
     };
     // A right password gives its own reservation back; only a new session clears those before it.
-    attempts::settle(conn, &settled, false).await?;
-    if settled.session.is_some() {
-        subject.state = subject.state.after_success(seq);
-        attempts::store_subject(conn, &order.subject, &subject).await?;
-    }
+    let cleared = Subject { state: locked.subject.state.after_success(locked.seq), ..locked.subject };
     let action = match settled.outcome {
         Outcome::Succeeded => order.operation.as_str(),
         Outcome::RefusedSecond | Outcome::PasswordRejected | Outcome::InvalidCredentials => "refused",
     };
-    let entry = audit::Entry {
+    let settling = outcomes::Settling {
+        settled: &settled,
+        counted: false,
+        subject: &order.subject,
+        row: settled.session.is_some().then_some(&cleared),
         user: Some(user.id),
-        subject: Some(&order.subject),
         action,
-        session: settled.session,
-        detail: json!({ "operation": order.operation.as_str(), "outcome": settled.outcome.as_str() }),
+        detail: detail(order, &settled),
     };
-    audit::write(conn, entry).await?;
+    outcomes::settle(conn, settling).await?;
     Ok(Some(Settling::Done(Box::new(Done { settled, made: made.map(|made| *made) }))))
 }
 
-/// The password is wrong, nobody has the name, or the user may not sign in: all the same. `locked`: the user whose
-/// state row is locked already.
+/// The password is wrong, nobody has the name, or the user may not sign in: all the same. The user's state row is
+/// locked.
 async fn wrong(
     conn: &mut PgConnection,
     order: &Order,
     place: &Place,
-    locked: Option<UserId>,
-) -> Result<Option<Settling>, Failure> {
-    let user = place.user.as_ref().map(|user| user.id);
-    if locked.is_none() {
-        // The audit entry belongs into the user's order.
-        users::lock(conn, &[user.unwrap_or(NOBODY)]).await?;
-    }
-    let Some((mut subject, seq)) = lock_attempt(conn, order, place).await? else { return Ok(None) };
+    locked: LockedAttempt,
+) -> Result<Settling, Failure> {
     let settled = settled_as(place, Outcome::InvalidCredentials, None, None);
-    attempts::settle(conn, &settled, true).await?;
-    let entry = audit::Entry {
-        user,
-        subject: Some(&order.subject),
-        action: "refused",
-        session: None,
-        detail: json!({ "operation": order.operation.as_str(), "outcome": settled.outcome.as_str() }),
-    };
-    audit::write(conn, entry).await?;
+    let mut subject = locked.subject;
     // An attempt of an earlier run was counted there; it cannot fill the present one.
-    if seq >= subject.state.window_from_seq {
-        let policy = settings::load(conn).await?.guesses;
-        let count = attempts::count(conn, &order.subject, subject.state.window_from_seq).await?;
-        let state = policy.after_failure(subject.state, count, now_ms(conn).await?);
-        if state != subject.state {
-            subject.state = state;
-            attempts::store_subject(conn, &order.subject, &subject).await?;
-            note_lock(conn, order, &subject).await?;
-        }
+    if locked.seq >= subject.state.window_from_seq {
+        let from_seq = subject.state.window_from_seq;
+        let run = outcomes::run_with_failure(conn, &order.subject, from_seq, &place.attempt_id).await?;
+        subject.state = run.policy.after_failure(subject.state, run.count, run.now_ms);
     }
-    Ok(Some(Settling::Done(Box::new(Done { settled, made: None }))))
+    let closed = subject != locked.subject;
+    let settling = outcomes::Settling {
+        settled: &settled,
+        counted: true,
+        subject: &order.subject,
+        row: closed.then_some(&subject),
+        user: place.user.as_ref().map(|user| user.id),
+        action: "refused",
+        detail: detail(order, &settled),
+    };
+    outcomes::settle(conn, settling).await?;
+    if closed {
+        note_lock(conn, order, &subject).await?;
+    }
+    Ok(Settling::Done(Box::new(Done { settled, made: None })))
 }
 
-/// Locks subject and attempt, in this order. `None`: the attempt is settled already.
-async fn lock_attempt(
-    conn: &mut PgConnection,
-    order: &Order,
-    place: &Place,
-) -> Result<Option<(Subject, u64)>, DbError> {
-    let subject = attempts::lock_subject(conn, &order.subject).await?;
-    let subject = subject.ok_or(DbError::Corrupt("an attempt whose subject has no row"))?;
-    Ok(attempts::lock_unsettled(conn, &place.attempt_id).await?.map(|seq| (subject, seq)))
+/// What the audit log says of an attempt beside its action.
+fn detail(order: &Order, settled: &Settled) -> Value {
+    json!({ "operation": order.operation.as_str(), "outcome": settled.outcome.as_str() })
 }
 
 fn settled_as(place: &Place, outcome: Outcome, user: Option<UserId>, made: Option<&Made>) -> Settled {

@@ -87,6 +87,24 @@ async fn an_abandoned_attempt_is_taken_over_uncounted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_attempt_is_taken_over_while_locked() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    cluster.signed_in("ann", "one-key").await;
+    // It had its place before the lock, so it is no further guess.
+    cluster
+        .execute(
+            "DELETE FROM session;
+             UPDATE subject_state SET locked_until = clock_timestamp() + interval '1 hour';
+             UPDATE attempt SET settled_at = NULL, outcome = NULL, counted = true, session_id = NULL, user_id = NULL,
+                                owner_deadline = clock_timestamp() - interval '1 second'",
+        )
+        .await;
+    cluster.signed_in("ann", "one-key").await;
+    assert!(matches!(failure(cluster.login(request("ann", PASSWORD, "another")).await), Failure::Locked { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_owner_past_its_deadline_takes_the_outcome_of_the_one_that_was_faster() {
     // The first delivery's hash takes longer than its deadline; a retry takes over meanwhile.
     let slow = Cluster::with(|config| {

@@ -12,5 +12,6 @@ mod clean_up;
 mod command_line;
 mod commits;
 mod guesses;
+mod locks;
 mod login;
 mod support;
