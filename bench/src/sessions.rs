@@ -9,7 +9,7 @@ use xtask::process::Recipe;
 
 use crate::coordinator::{Coordinator, users};
 use crate::http::{Connection, request};
-use crate::load::{Contender, Drive, Requests, Series, rounds_with};
+use crate::load::{Contender, Drive, Requests, Series, rounds, rounds_with};
 use crate::pgbench::{self, Pgbench};
 use crate::results::Bench;
 use crate::stats::Spread;
@@ -20,6 +20,9 @@ use crate::{peers, say, sql};
 /// The coordinator's default, and everybody's here.
 const CONNECTIONS: u32 = 16;
 const USERS: usize = 16;
+/// Requests at a time of a busy site. A strict check costs a committed write, which all that wait share: so it costs least
+/// where there are many, and most where there are few.
+const MANY: usize = 64;
 /// An answer that says "current" has more, one that says "ended" has less.
 const CURRENT_BYTES: u64 = 300;
 
@@ -113,16 +116,16 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
         || limit.as_mut().map_or(Ok(()), |pgbench| pgbench.turn(drive.turn)),
     )?;
     let pgbench = limit.map(|pgbench| pgbench.series);
-    let ratio = |a: &str, b: &str| -> Option<Spread> {
-        let find = |name: &str| all.iter().find(|series: &&Series| series.name == name);
-        Spread::of_ratio(&find(a)?.per_cpu_second, &find(b)?.per_cpu_second)
-    };
     let by_cpu = "per second of processor time of the server and of Postgres together";
-    bench.note("S9-tower", ratio(STRICT, TOWER), &[by_cpu]);
-    bench.note("S9-tower-renew", ratio(RENEW, TOWER), &[by_cpu, "fresh proofs: nothing is due, so nothing is written"]);
-    bench.note("S9-better", ratio(STRICT, BETTER), &[by_cpu]);
-    bench.note("S9-better-cache", ratio(STRICT, BETTER_CACHE), &[by_cpu, "the cache never asks the database"]);
-    bench.note("S9-select", ratio(STRICT, SELECT), &[by_cpu]);
+    bench.note("S9-tower", ratio(&all, STRICT, TOWER), &[by_cpu]);
+    bench.note(
+        "S9-tower-renew",
+        ratio(&all, RENEW, TOWER),
+        &[by_cpu, "fresh proofs: nothing is due, so nothing is written"],
+    );
+    bench.note("S9-better", ratio(&all, STRICT, BETTER), &[by_cpu]);
+    bench.note("S9-better-cache", ratio(&all, STRICT, BETTER_CACHE), &[by_cpu, "the cache never asks the database"]);
+    bench.note("S9-select", ratio(&all, STRICT, SELECT), &[by_cpu]);
     match pgbench {
         Some(series) => {
             let strict = all.iter().find(|series| series.name == STRICT).context("no strict checks")?;
@@ -133,7 +136,28 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
         None => bench.cannot("S9-pgbench", NO_PGBENCH),
     }
     bench.table("Strict checks", &all);
+
+    say("  the same with many at a time");
+    let many = rounds(
+        &[
+            contender(STRICT, coordinator.port, asked(false)?, pid, CURRENT_BYTES),
+            contender(RENEW, coordinator.port, asked(true)?, pid, CURRENT_BYTES),
+            contender(TOWER, tower.port, get("/me", &tower_cookie), tower.part.pid(), 5),
+            contender(BETTER, plain.port, get("/api/auth/get-session", &plain_cookie), plain.part.pid(), 50),
+        ],
+        Drive { connections: MANY, ..drive },
+    )?;
+    bench.note("S9-tower-64", ratio(&many, STRICT, TOWER), &[by_cpu, "checks that wait together share one write"]);
+    bench.note("S9-tower-renew-64", ratio(&many, RENEW, TOWER), &[by_cpu]);
+    bench.note("S9-better-64", ratio(&many, STRICT, BETTER), &[by_cpu]);
+    bench.table("Strict checks, 64 at a time", &many);
     Ok(())
+}
+
+/// `a ÷ b` per second of processor time.
+fn ratio(all: &[Series], a: &str, b: &str) -> Option<Spread> {
+    let find = |name: &str| all.iter().find(|series| series.name == name);
+    Spread::of_ratio(&find(a)?.per_cpu_second, &find(b)?.per_cpu_second)
 }
 
 /// Strict checks and pgbench alone, in small.
