@@ -239,3 +239,33 @@ async fn logins_of_one_user_at_once_leave_one_session() {
     assert_eq!(cluster.number("SELECT count(*) FROM ended_session").await, 4);
     assert_eq!(cluster.number("SELECT count(*) FROM audit WHERE action = 'login'").await, 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_says_what_every_attempt_came_to_and_the_login_its_time() {
+    let cluster = Cluster::new().await;
+    cluster.user("ann", &[]).await;
+    cluster.execute("DELETE FROM audit").await;
+    cluster.signed_in("ann", "first").await;
+    cluster.signed_in("ann", "second").await;
+    failure(cluster.login(request("ann", "not the right password", "third")).await);
+    failure(cluster.login(request("nobody", "not the right password", "fourth")).await);
+    let entries: Vec<String> = sqlx::query_scalar(
+        "SELECT concat_ws(' ', action, user_id IS NOT NULL, subject IS NOT NULL, session_id IS NOT NULL, detail)
+         FROM audit ORDER BY audit_id",
+    )
+    .fetch_all(&cluster.app.pool)
+    .await
+    .unwrap();
+    assert_eq!(
+        entries,
+        [
+            r#"login t t t {"outcome": "succeeded", "operation": "login"}"#,
+            r#"session_ended t f t {"by": "user", "reason": "signed_in_elsewhere"}"#,
+            r#"login t t t {"outcome": "succeeded", "operation": "login"}"#,
+            r#"refused t t f {"outcome": "invalid_credentials", "operation": "login"}"#,
+            r#"refused f t f {"outcome": "invalid_credentials", "operation": "login"}"#,
+        ]
+    );
+    let times = "SELECT count(*) FROM users JOIN session USING (user_id) WHERE last_login_at = authenticated_at";
+    assert_eq!(cluster.number(times).await, 1);
+}
