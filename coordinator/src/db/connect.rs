@@ -9,11 +9,6 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use super::DbError;
 use crate::config::Config;
 
-/// A connection that answered less than so long ago is used again without asking first whether it is alive: that costs a
-/// round trip, of which a login has a few. One that died since answers its next statement with an error, as it would a
-/// moment later.
-const TRUSTED_FOR: Duration = Duration::from_millis(500);
-
 /// The server cannot be used as it is set up.
 #[derive(Debug, thiserror::Error)]
 pub enum RefusedServer {
@@ -102,15 +97,6 @@ pub async fn pool(config: &Config) -> Result<PgPool, RefusedServer> {
         .max_connections(config.database.connections)
         .min_connections(2.min(config.database.connections))
         .acquire_timeout(acquire)
-        .test_before_acquire(false)
-        .before_acquire(|conn, idle| {
-            Box::pin(async move {
-                if idle.idle_for >= TRUSTED_FOR {
-                    conn.ping().await?;
-                }
-                Ok(true)
-            })
-        })
         .after_connect(|conn, _| {
             Box::pin(async move {
                 check_server(conn).await.map_err(|refused| sqlx::Error::Configuration(Box::new(refused)))
