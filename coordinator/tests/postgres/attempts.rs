@@ -184,7 +184,7 @@ async fn malformed_requests_are_refused_before_anything_is_stored() {
     ] {
         assert!(matches!(failure(cluster.login(request(name, password, key)).await), Failure::Invalid(_)));
     }
-    // Each presented proof costs a look at the database: eight are looked at, nine are not.
+    // Each presented proof of an unknown key costs a look at the database: eight are looked at, nine are not.
     let presenting = |count| LoginRequest {
         presented: vec!["1.garbage".to_owned(); count],
         ..request("ann", "not the right password", "key")
