@@ -65,7 +65,7 @@ fn smoke(bench: &mut Bench) -> Result<()> {
 /// # Errors
 /// If a contender does not come up or answers wrongly.
 pub fn run(options: &cli::Bench) -> Result<()> {
-    polls::raise_open_files();
+    xtask::process::raise_open_files();
     let drive = Drive {
         rounds: usize::from(options.rounds),
         turn: Duration::from_millis(options.turn_ms.into()),

@@ -10,7 +10,6 @@ use edgekeep_shared::feed::{Answer, CONTENT_TYPE, Question};
 use edgekeep_shared::follow::hold_ms;
 use edgekeep_shared::ids::Nonce;
 use edgekeep_shared::position::Position;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::coordinator::{Coordinator, metric};
 use crate::http::Connection;
@@ -53,13 +52,6 @@ pub fn follow(coordinator: &Coordinator) -> Result<(Cursor, usize)> {
             None => return Ok(((answer.head.epoch, answer.head.to), entries)),
         }
     }
-}
-
-/// Raises how many files and connections this process, and all that it starts from now on, may have open, as far as the
-/// system allows.
-pub fn raise_open_files() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// How long the first answers and the last ones may take.

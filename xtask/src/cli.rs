@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{bench, command, console, dev, fuzz, suites, torture, wasm};
+use crate::{bench, command, console, dev, fuzz, process, suites, torture, wasm};
 
 /// Builds, runs and tests Edgekeep.
 #[derive(Parser)]
@@ -247,6 +247,7 @@ impl Bench {
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    process::raise_open_files();
     let result: Result<ExitCode> = match Cli::parse().command {
         Command::Dev(options) => dev::run(&options),
         Command::Test(options) => suites::run(&options),

@@ -12,9 +12,17 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit};
 
 use crate::reaper;
+
+/// Raises how many files and connections this process, and all that it starts from now on, may have open, as far as the
+/// system allows. A plain user's 1,024 are too few for links that are held open on purpose.
+pub fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it stays as it is, whoever needs more says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
 
 /// How to start a part, as often as needed.
 #[derive(Clone, Debug)]

@@ -45,6 +45,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    xtask::process::raise_open_files();
     match found(&options) {
         Ok(code) => code,
         Err(error) => {
