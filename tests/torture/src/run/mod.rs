@@ -129,6 +129,15 @@ pub fn folder(sabotage: Option<&str>) -> PathBuf {
     sabotage.map_or_else(|| all.clone(), |rule| all.join(rule))
 }
 
+/// Clients go on until this is dropped, however the storms end: a panic there would wait for them for ever.
+struct UntilDropped<'a>(&'a AtomicBool);
+
+impl Drop for UntilDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs, checks, and writes everything down. Gives the summary.
 ///
 /// # Errors
@@ -154,6 +163,7 @@ pub fn run(plan: &Plan) -> Result<Summary> {
 
     let (stormed, done) = std::thread::scope(|scope| {
         let everybody = scope.spawn(|| clients.run());
+        let until = UntilDropped(&clients.stop);
         let mut nemesis = Nemesis::new(&mut fleet, &recorder, plan.seed, log);
         let stormed = nemesis.run(plan.length, plan.failover, |nemesis| {
             println!(
@@ -164,7 +174,7 @@ pub fn run(plan: &Plan) -> Result<Summary> {
                 nemesis.counts.values().sum::<usize>(),
             );
         });
-        clients.stop.store(true, Ordering::Relaxed);
+        drop(until);
         let _ = everybody.join();
         (stormed, Done::of(&nemesis))
     });
