@@ -5,9 +5,11 @@
 //! - A credential that was revoked is refused [`COUNTS_FOR`] after the upstream has noticed, at the latest; the time counts
 //!   from when the upstream was *asked*.
 //! - Nobody is let in because an upstream could not be asked.
-//! - Whatever credentials are made up, an edge that has been let in is not kept out by them: it is asked about again
-//!   before the answer has run out, in places that nobody else takes ([`ASK_AGAIN_AFTER`], [`Callers::known_checks`]),
-//!   and is not forgotten for them ([`Remembered::make_room`]).
+//! - Whatever credentials are made up, an edge that has been let in and goes on asking is not kept out by them: it is
+//!   asked about again before the answer has run out, in places that nobody else takes ([`ASK_AGAIN_AFTER`],
+//!   [`Callers::known_checks`]), and is not forgotten for them while its answer is believed
+//!   ([`Remembered::make_room`]). One that was silent for longer may be, and then waits like a stranger.
+//! - A question that was begun ends, whether or not anybody still waits for it.
 //! - Only digests are kept, at most [`MAX_KNOWN`]; questions about one credential share one answer; only so many are
 //!   asked at a time.
 
@@ -201,7 +203,13 @@ impl Callers {
                 }
                 verdict
             }
-            Step::Wait(answer, has_counted) => answer.get_or_init(|| self.ask(authorization, has_counted)).await.0,
+            Step::Wait(answer, has_counted) => {
+                let callers = Arc::clone(self);
+                // To its end though the caller goes away: else what is made up and hung up on would be "being asked"
+                // for ever, and take the room of everybody.
+                let asked = async move { answer.get_or_init(|| callers.ask(authorization, has_counted)).await.0 };
+                tokio::spawn(asked).await.unwrap_or(Verdict::Unknown)
+            }
             Step::Full => Verdict::Unknown,
         };
         (edge, verdict)
@@ -255,6 +263,8 @@ impl Callers {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn callers(upstream: String) -> Arc<Callers> {
@@ -373,6 +383,21 @@ mod tests {
         let _taken = callers.known_checks.acquire_many(MAX_CHECKS as u32).await.unwrap();
         assert_eq!(callers.ask(word.clone(), true).await.0, Verdict::Unknown, "these are limited as well");
         assert_eq!(callers.ask(word, false).await.0, Verdict::Counts);
+    }
+
+    #[tokio::test]
+    async fn a_question_ends_though_whoever_asked_has_hung_up() {
+        let own = edgekeep_shared::credential::edge_credential("edge-1", &[7; 32]);
+        let feed = edgekeep_shared::credential::feed_credential(&own).unwrap();
+        let callers = callers(upstream().await);
+        assert!(callers.verdict(&feed).now_or_never().is_none(), "asked, and then dropped");
+        let answered = async {
+            while callers.remembered().0.values().any(|known| known.answer.get().is_none()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), answered).await.unwrap();
+        assert_eq!(callers.remembered().0.len(), 1);
     }
 
     #[tokio::test]
