@@ -5,13 +5,11 @@
 //! - A credential that was revoked is refused [`COUNTS_FOR`] after the upstream has noticed, at the latest; the time counts
 //!   from when the upstream was *asked*.
 //! - Nobody is let in because an upstream could not be asked.
-//! - Whatever credentials are made up, an edge that has been let in and goes on asking is not kept out by them: it is
-//!   asked about again before the answer has run out, in places that nobody else takes ([`ASK_AGAIN_AFTER`],
-//!   [`Callers::known_checks`]), and is not forgotten for them while its answer is believed
-//!   ([`Remembered::make_room`]). One that was silent for longer may be, and then waits like a stranger.
+//! - Whatever credentials are made up, an edge that has been let in is not kept out by them: it is asked about again
+//!   before the answer has run out, in places that nobody else takes ([`ASK_AGAIN_AFTER`], [`Callers::known_checks`]), and is not forgotten for them ([`Remembered::make_room`]).
 //! - A question that was begun ends, whether or not anybody still waits for it.
-//! - Only digests are kept, at most [`MAX_KNOWN`]; questions about one credential share one answer; only so many are
-//!   asked at a time.
+//! - Only digests are kept, at most [`MAX_KNOWN`] and of strangers [`MAX_STRANGERS`]; questions about one credential share
+//!   one answer; only so many are asked at a time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +35,9 @@ const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// That nobody could be asked is.
 const UNKNOWN_FOR: Duration = Duration::from_millis(250);
 /// Credentials that are remembered.
-const MAX_KNOWN: usize = 1_024;
+const MAX_KNOWN: usize = 2_048;
+/// Those of them that have not counted.
+const MAX_STRANGERS: usize = 1_024;
 /// Questions at a time about credentials that have not counted yet, and as many about others.
 const MAX_CHECKS: usize = 32;
 /// How long a question waits for its place: made-up credentials are answered in milliseconds and soon make room.
@@ -102,14 +102,12 @@ impl Known {
 /// What to do for somebody who shows a credential.
 enum Step {
     /// Answer with this; ask again meanwhile, if told to.
-    Believe(Verdict, AskAgain),
-    /// Wait for this answer: ask, if nobody does. The flag: it has counted before.
-    Wait(Arc<Answer>, bool),
+    Believe { verdict: Verdict, ask_again: bool },
+    /// Wait for this answer: ask, if nobody does.
+    Wait { answer: Arc<Answer>, has_counted: bool },
     /// There is no room for one more.
     Full,
 }
-
-type AskAgain = bool;
 
 /// The credentials of late, by their digests.
 #[derive(Default)]
@@ -122,31 +120,36 @@ impl Remembered {
             has_counted = !known.is_stranger();
             if known.is_believed(now) {
                 let Some(&(verdict, asked)) = known.answer.get() else {
-                    return Step::Wait(Arc::clone(&known.answer), has_counted);
+                    return Step::Wait { answer: Arc::clone(&known.answer), has_counted };
                 };
-                let due = verdict == Verdict::Counts && asked.until(now) >= ASK_AGAIN_AFTER && !known.asked_again;
+                let due = verdict == Verdict::Counts && asked.until(now) >= ASK_AGAIN_AFTER;
+                let ask_again = due && !known.asked_again;
                 known.asked_again |= due;
-                return Step::Believe(verdict, due);
+                return Step::Believe { verdict, ask_again };
             }
         } else if !self.make_room(now) {
             return Step::Full;
         }
         let answer = Arc::new(Answer::new());
         self.0.insert(digest, Known { answer: Arc::clone(&answer), has_counted, asked_again: false });
-        Step::Wait(answer, has_counted)
+        Step::Wait { answer, has_counted }
     }
 
-    /// Room for one more. Strangers go first, then edges that have not asked for a while; questions that are being
-    /// asked stay, so that they are shared.
+    /// Room for one more, who is a stranger. Other strangers make it; edges that have been silent for a while do only where
+    /// there are more edges than strangers may ever be. Questions that are being asked stay, so that they are shared.
     fn make_room(&mut self, now: Moment) -> bool {
         let is_asked = |known: &Known| known.answer.get().is_none();
-        if self.0.len() >= MAX_KNOWN {
+        if self.strangers() >= MAX_STRANGERS {
             self.0.retain(|_, known| is_asked(known) || !known.is_stranger());
         }
         if self.0.len() >= MAX_KNOWN {
             self.0.retain(|_, known| is_asked(known) || known.is_believed(now));
         }
-        self.0.len() < MAX_KNOWN
+        self.strangers() < MAX_STRANGERS && self.0.len() < MAX_KNOWN
+    }
+
+    fn strangers(&self) -> usize {
+        self.0.values().filter(|known| known.is_stranger()).count()
     }
 
     /// What came of asking again. A word of an upstream takes the place of the older one, whatever it is; silence
@@ -192,7 +195,7 @@ impl Callers {
         let digest: [u8; 32] = Sha256::digest(credential).into();
         let step = self.remembered().step(digest, moment::now());
         let verdict = match step {
-            Step::Believe(verdict, ask_again) => {
+            Step::Believe { verdict, ask_again } => {
                 if ask_again {
                     let callers = Arc::clone(self);
                     // Beside the caller: who is let in does not wait, and one that goes away ends nothing.
@@ -203,7 +206,7 @@ impl Callers {
                 }
                 verdict
             }
-            Step::Wait(answer, has_counted) => {
+            Step::Wait { answer, has_counted } => {
                 let callers = Arc::clone(self);
                 // To its end though the caller goes away: else what is made up and hung up on would be "being asked"
                 // for ever, and take the room of everybody.
@@ -285,14 +288,16 @@ mod tests {
     impl Remembered {
         /// Somebody shows it, an upstream is asked, and says this.
         fn told(&mut self, number: usize, verdict: Verdict, now: Moment) {
-            let Step::Wait(answer, _) = self.step(digest(number), now) else { panic!("{number} is not asked about") };
+            let Step::Wait { answer, .. } = self.step(digest(number), now) else {
+                panic!("{number} is not asked about")
+            };
             answer.set((verdict, now)).unwrap();
         }
 
-        fn believes(&mut self, number: usize, now: Moment) -> Option<(Verdict, AskAgain)> {
+        fn believes(&mut self, number: usize, now: Moment) -> Option<(Verdict, bool)> {
             match self.step(digest(number), now) {
-                Step::Believe(verdict, ask_again) => Some((verdict, ask_again)),
-                Step::Wait(..) | Step::Full => None,
+                Step::Believe { verdict, ask_again } => Some((verdict, ask_again)),
+                Step::Wait { .. } | Step::Full => None,
             }
         }
     }
@@ -307,7 +312,10 @@ mod tests {
             let last = later(now, verdict.believed_for() - Duration::from_nanos(1));
             assert_eq!(remembered.believes(1, last).unwrap().0, verdict);
             assert_eq!(remembered.believes(1, over), None, "{verdict:?}");
-            assert!(matches!(remembered.step(digest(1), later(over, COUNTS_FOR)), Step::Wait(..)), "it is being asked");
+            assert!(
+                matches!(remembered.step(digest(1), later(over, COUNTS_FOR)), Step::Wait { .. }),
+                "it is being asked"
+            );
         }
     }
 
@@ -337,31 +345,52 @@ mod tests {
         remembered.asked_again(&digest(1), Verdict::Refused, later(now, COUNTS_FOR));
         assert_eq!(remembered.believes(1, later(now, COUNTS_FOR)), Some((Verdict::Refused, false)), "at once");
         let revoked = later(now, COUNTS_FOR + REFUSED_FOR);
-        assert!(matches!(remembered.step(digest(1), revoked), Step::Wait(_, false)), "a stranger again");
+        assert!(
+            matches!(remembered.step(digest(1), revoked), Step::Wait { has_counted: false, .. }),
+            "a stranger again"
+        );
     }
 
     #[test]
     fn what_is_made_up_takes_no_more_room_than_there_is_and_no_edges() {
         let (mut remembered, now) = (Remembered::default(), moment::now());
-        remembered.told(0, Verdict::Counts, now);
-        for number in 1..10 * MAX_KNOWN {
-            remembered.told(number, Verdict::Refused, now);
-            assert!(remembered.0.len() <= MAX_KNOWN);
+        let (answered, silent, unanswered) = (MAX_STRANGERS + 1, MAX_STRANGERS + 2, MAX_STRANGERS + 3);
+        for edge in [answered, silent, unanswered] {
+            remembered.told(edge, Verdict::Counts, now);
         }
         let late = later(now, COUNTS_FOR * 2);
-        assert!(matches!(remembered.step(digest(0), late), Step::Wait(_, true)), "an edge is no stranger");
+        remembered.told(answered, Verdict::Counts, late);
+        remembered.told(unanswered, Verdict::Unknown, late);
+        for number in 10_000..10_000 + 10 * MAX_STRANGERS {
+            remembered.told(number, Verdict::Refused, late);
+            assert!(remembered.strangers() <= MAX_STRANGERS);
+        }
+        // All at once, with nobody answered yet: questions are shared, and nobody makes room.
+        for number in 0..MAX_STRANGERS {
+            assert!(matches!(remembered.step(digest(number), late), Step::Wait { has_counted: false, .. }));
+        }
+        assert!(matches!(remembered.step(digest(MAX_STRANGERS), late), Step::Full));
+        assert!(matches!(remembered.step(digest(1), late), Step::Wait { .. }));
 
-        // All at once: who is there already keeps the place, and questions are shared.
-        let mut remembered = Remembered::default();
-        remembered.told(0, Verdict::Counts, now);
-        for number in 1..MAX_KNOWN {
-            assert!(matches!(remembered.step(digest(number), now), Step::Wait(_, false)));
+        assert_eq!(remembered.believes(answered, late), Some((Verdict::Counts, false)));
+        let after = later(late, UNKNOWN_FOR);
+        for edge in [silent, unanswered] {
+            assert!(
+                matches!(remembered.step(digest(edge), after), Step::Wait { has_counted: true, .. }),
+                "no stranger"
+            );
+        }
+    }
+
+    #[test]
+    fn of_more_edges_than_there_is_room_for_silent_ones_go() {
+        let (mut remembered, now) = (Remembered::default(), moment::now());
+        for number in 0..MAX_KNOWN {
+            remembered.told(number, Verdict::Counts, now);
         }
         assert!(matches!(remembered.step(digest(MAX_KNOWN), now), Step::Full));
-        assert_eq!(remembered.believes(0, now), Some((Verdict::Counts, false)));
-        assert!(matches!(remembered.step(digest(1), now), Step::Wait(..)));
-        // An edge that has been silent for long makes room.
-        assert!(matches!(remembered.step(digest(MAX_KNOWN), late), Step::Wait(..)));
+        remembered.told(MAX_KNOWN, Verdict::Counts, later(now, COUNTS_FOR));
+        assert_eq!(remembered.0.len(), 1);
     }
 
     /// Somebody who says yes to every question.
