@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use edgekeep::failure::Failure;
 use edgekeep::login;
 use sqlx::PgConnection;
 
-use crate::support::{Cluster, PASSWORD, request};
+use crate::support::{Cluster, PASSWORD, failure, request};
 
 /// What a settling login locks, in order: what it is, and how somebody else takes it or is refused.
 const ORDER: [(&str, &str); 5] = [
@@ -42,6 +43,11 @@ impl Blocker {
             assert!(tokio::time::Instant::now() < deadline, "nobody waits");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    async fn do_and_let_go(mut self, change: &'static str) {
+        sqlx::raw_sql(change).execute(&mut self.conn).await.unwrap();
+        sqlx::raw_sql("COMMIT").execute(&mut self.conn).await.unwrap();
     }
 
     async fn let_go(mut self) {
@@ -85,4 +91,27 @@ async fn a_login_takes_its_locks_one_by_one_in_order() {
     }
     blocker.let_go().await;
     second.await.unwrap().unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// What was read before the hash is looked at again behind the lock: until then anything may have happened to the user.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_password_is_wrong_if_it_or_its_user_is_gone_by_the_time_it_is_settled() {
+    for change in [
+        "UPDATE users SET password_version = password_version + 1",
+        "UPDATE users SET disabled_at = clock_timestamp()",
+        "UPDATE users SET deleted_at = clock_timestamp(), name = NULL, subject = NULL, password_hash = NULL",
+    ] {
+        let cluster = Cluster::new().await;
+        cluster.user("ann", &[]).await;
+        let blocker = Blocker::hold(&cluster, "SELECT FROM user_state FOR UPDATE").await;
+        let signing_in = {
+            let app = cluster.app.clone();
+            tokio::spawn(async move { login::login(&app, request("ann", PASSWORD, "key")).await })
+        };
+        blocker.waited_for(&cluster).await;
+        blocker.do_and_let_go(change).await;
+        let failure = failure(signing_in.await.unwrap());
+        assert!(matches!(failure, Failure::InvalidCredentials), "{change}: {failure}");
+        assert_eq!(cluster.number("SELECT count(*) FROM session").await, 0, "{change}");
+    }
 }
