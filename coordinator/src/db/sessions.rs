@@ -133,36 +133,11 @@ pub async fn of_user(conn: &mut PgConnection, user: UserId) -> Result<Vec<Sessio
     .collect()
 }
 
-/// Puts a new session into a slot that is free (G1: the primary key refuses a second one).
-///
-/// # Errors
-/// When the slot is taken after all, or the database cannot do it.
-pub async fn insert(conn: &mut PgConnection, session: &SessionRow) -> Result<(), DbError> {
-    sqlx::query!(
-        "INSERT INTO session (user_id, slot, session_id, authenticated_at, last_seen_at, idle_expires_at, expires_at,
-                              proof_until, device)
-         SELECT $1, $2, $3, epoch + $4 * ms, epoch + $5 * ms, epoch + $6 * ms, epoch + $7 * ms, epoch + $8 * ms, $9
-         FROM (SELECT timestamptz 'epoch' AS epoch, interval '1 millisecond' AS ms) AS unit",
-        signed(session.user_id.0),
-        i32::try_from(session.slot).map_err(|_| DbError::Corrupt("a slot out of range"))?,
-        session.id.0.as_slice(),
-        signed(session.authenticated_at_ms) as _,
-        signed(session.last_seen_at_ms) as _,
-        signed(session.idle_expires_at_ms) as _,
-        signed(session.expires_at_ms) as _,
-        signed(session.proof_until_ms) as _,
-        session.device
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Puts the session of a login into a slot that is free, and records the login's time.
+/// Puts a new session into a slot that is free, and records the time of a login, if it is of one.
 ///
 /// # Errors
 /// When the slot is taken after all (G1: the primary key refuses a second one), or the database cannot do it.
-pub async fn insert_of_login(conn: &mut PgConnection, session: &SessionRow) -> Result<(), DbError> {
+pub async fn insert(conn: &mut PgConnection, session: &SessionRow, is_login: bool) -> Result<(), DbError> {
     let rows = sqlx::query!(
         "WITH unit AS (SELECT timestamptz 'epoch' AS epoch, interval '1 millisecond' AS ms),
               begun AS (INSERT INTO session (user_id, slot, session_id, authenticated_at, last_seen_at, idle_expires_at,
@@ -170,7 +145,7 @@ pub async fn insert_of_login(conn: &mut PgConnection, session: &SessionRow) -> R
                         SELECT $1, $2, $3, epoch + $4 * ms, epoch + $5 * ms, epoch + $6 * ms, epoch + $7 * ms,
                                epoch + $8 * ms, $9
                         FROM unit)
-         UPDATE users SET last_login_at = epoch + $4 * ms FROM unit WHERE user_id = $1",
+         UPDATE users SET last_login_at = epoch + $4 * ms FROM unit WHERE user_id = $1 AND $10",
         signed(session.user_id.0),
         i32::try_from(session.slot).map_err(|_| DbError::Corrupt("a slot out of range"))?,
         session.id.0.as_slice(),
@@ -179,12 +154,13 @@ pub async fn insert_of_login(conn: &mut PgConnection, session: &SessionRow) -> R
         signed(session.idle_expires_at_ms) as _,
         signed(session.expires_at_ms) as _,
         signed(session.proof_until_ms) as _,
-        session.device
+        session.device,
+        is_login
     )
     .execute(conn)
     .await?
     .rows_affected();
-    affected(rows, 1, "a login of nobody")
+    affected(rows, usize::from(is_login), "a login of nobody")
 }
 
 /// A session that ends, and why.

@@ -150,7 +150,7 @@ impl Effect {
                 };
                 let ended = end_all(conn, context, &mut states, &endings, presented).await?;
                 let session = new_session(user.id, slot, device, context)?;
-                sessions::insert_of_login(conn, &session).await?;
+                sessions::insert(conn, &session, true).await?;
                 made(context, user, &states, Some(session), &ended)
             }
             Self::LogoutEverywhere => {
@@ -178,7 +178,7 @@ impl Effect {
                 }
                 let ended = end_every(conn, context, user.id, &mut states, &rows, Reason::PasswordChanged).await?;
                 let session = new_session(user.id, 0, device, context)?;
-                sessions::insert(conn, &session).await?;
+                sessions::insert(conn, &session, false).await?;
                 made(context, user, &states, Some(session), &ended)
             }
         }
