@@ -34,9 +34,9 @@ pub fn send(incoming: &Incoming, env: &JsValue, allowed: &Allowed, gated: bool) 
     match origin.address {
         OriginAddress::Binding => {
             let binding = env.unchecked_ref::<Bindings>().origin();
-            binding.ok_or_else(|| JsFailure("the binding ORIGIN is gone".to_owned()))?.send(&request)
+            binding.ok_or_else(|| JsFailure("the binding ORIGIN is gone".to_owned()))?.send(&request, origin.timeout_ms)
         }
-        OriginAddress::Url(_) => js::send(&request),
+        OriginAddress::Url(_) => js::send(&request, origin.timeout_ms),
     }
 }
 

@@ -94,37 +94,36 @@ impl From<JsValue> for JsFailure {
 
 /// A request that is on its way to the origin.
 #[derive(Debug)]
-pub struct Sent(Promise);
+pub struct Sent {
+    answer: Promise,
+    timeout_ms: u32,
+}
 
 impl Fetcher {
-    /// Sends the request through the binding.
+    /// Sends the request through the binding. The answer must begin within `timeout_ms`.
     ///
     /// # Errors
     /// When it cannot be sent.
-    pub fn send(&self, request: &Request) -> Result<Sent, JsFailure> {
-        Ok(Sent(self.fetch_raw(request)?))
+    pub fn send(&self, request: &Request, timeout_ms: u32) -> Result<Sent, JsFailure> {
+        Ok(Sent { answer: self.fetch_raw(request)?, timeout_ms })
     }
 }
 
-/// Sends the request to its own address.
+/// Sends the request to its own address. The answer must begin within `timeout_ms`.
 ///
 /// # Errors
 /// When it cannot be sent.
-pub fn send(request: &Request) -> Result<Sent, JsFailure> {
-    Ok(Sent(fetch_request(request)?))
+pub fn send(request: &Request, timeout_ms: u32) -> Result<Sent, JsFailure> {
+    Ok(Sent { answer: fetch_request(request)?, timeout_ms })
 }
 
 impl Sent {
-    /// A promise of what `then` makes of the answer, which must begin within `timeout_ms`, or of why there is none.
-    pub fn then(
-        &self,
-        timeout_ms: u32,
-        then: impl FnOnce(Result<Response, JsFailure>) -> JsValue + 'static,
-    ) -> Promise {
+    /// A promise of what `then` makes of the answer, or of why there is none.
+    pub fn then(&self, then: impl FnOnce(Result<Response, JsFailure>) -> JsValue + 'static) -> Promise {
         let then = Closure::once_into_js(move |response: Option<Response>, failure: JsValue| {
             then(response.ok_or_else(|| JsFailure::from(failure)))
         });
-        begun(&self.0, timeout_ms, then.unchecked_ref())
+        begun(&self.answer, self.timeout_ms, then.unchecked_ref())
     }
 }
 

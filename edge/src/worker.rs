@@ -97,10 +97,9 @@ fn decided(incoming: Incoming, env: &JsValue, outcome: Outcome, gated: bool) -> 
         }
         Outcome::Unknown => return refusal(&incoming, refuse::unknown),
     };
-    let timeout_ms = incoming.config.origin.as_ref().map_or(0, |origin| origin.timeout_ms);
     match gateway::send(&incoming, env, &allowed, gated) {
         Ok(sent) => sent
-            .then(timeout_ms, move |answer| {
+            .then(move |answer| {
                 let answer = answer.and_then(|response| gateway::answer(response, &allowed, gated));
                 answer.map_or_else(|failure| no_origin(&incoming, &allowed, &failure), JsValue::from)
             })
