@@ -3,6 +3,8 @@
 //! Tests hold it to break single parts; `cargo xtask dev` holds it until Ctrl-C. Whatever it started ends with it,
 //! also if its start fails half-way. Several clusters run side by side: each has a folder of its own and free ports.
 
+mod node;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +22,8 @@ use crate::process::Part;
 use crate::state::{self, State, User};
 use crate::tls::Certificate;
 use crate::{paths, probe, users};
+
+pub use node::Node;
 
 /// How long a part may take to come up. Generous: several clusters may start at once on two cores.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -104,57 +108,6 @@ impl Options {
 #[must_use]
 pub fn default_users() -> Vec<(String, Vec<String>)> {
     vec![("demo".into(), Vec::new()), ("admin".into(), vec!["admin".into()])]
-}
-
-/// One running part with an address.
-#[derive(Debug)]
-pub struct Node {
-    /// The process.
-    pub part: Part,
-    /// Its port on loopback.
-    pub port: u16,
-    /// Its address, without a slash at the end.
-    pub url: String,
-    /// Which path says that it is ready.
-    ready_path: &'static str,
-    /// The Node.js to ask with, if it speaks TLS.
-    tls_through: Option<PathBuf>,
-}
-
-impl Node {
-    fn endpoint(&self) -> Endpoint {
-        Endpoint { url: self.url.clone(), pid: Some(self.part.pid()), pids: self.part.pids() }
-    }
-
-    /// Waits until it answers as one that is ready.
-    ///
-    /// # Errors
-    /// If it ends or does not get ready in time.
-    pub fn wait(&mut self) -> Result<()> {
-        let (port, path) = (self.port, self.ready_path);
-        let (node, limit) = (self.tls_through.clone(), Duration::from_secs(5));
-        self.part.wait_until(PATIENCE, || {
-            let status = match &node {
-                Some(node) => probe::status_over_tls(node, port, path, limit),
-                None => probe::status(port, path, limit),
-            };
-            status == Some(200)
-        })
-    }
-
-    /// Kills it (SIGKILL), with all that it started.
-    pub fn kill(&mut self) {
-        self.part.kill();
-    }
-
-    /// Starts it again on the same port after it has ended, and waits until it is ready.
-    ///
-    /// # Errors
-    /// If it still runs or does not come up.
-    pub fn start_again(&mut self) -> Result<()> {
-        self.part.start_again()?;
-        self.wait()
-    }
 }
 
 /// A running cluster. Dropping it stops it.

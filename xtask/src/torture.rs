@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::artifacts::{self, EdgeBuild};
 use crate::cli::Torture;
+use crate::command::Running;
 use crate::node::Tools;
 use crate::suites::count::Count;
 use crate::{command, console, wasm};
@@ -80,7 +81,7 @@ const WASM: &str = "index_bg.wasm";
 /// # Errors
 /// If something cannot be built or started; violations are no error here but an exit code.
 pub fn run(options: &Torture) -> Result<ExitCode> {
-    let status = started(options)?.status().context("cannot start cargo")?;
+    let status = Running::start(&mut started(options)?)?.wait()?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     let sabotage = options.sabotage.as_deref().map(Rule::named).transpose()?;
     Ok(match (code, sabotage) {
