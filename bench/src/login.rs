@@ -90,10 +90,10 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
         Spread::of_ratio(&one_login, &one_hash),
         &["straight at the coordinator, wall-clock time"],
     );
-    bench.table("Logins and raw hashes", &[hashes, ours.clone()]);
+    bench.table("Logins and raw hashes", &[hashes, ours]);
 
-    let peak = Spread::of(&ours.per_second).context("no logins")?.median;
-    overload::run(&Plan::usual(peak), &world, &coordinator, &all, &contender, bench)
+    let visitor = all.first().context("no user")?;
+    overload::run(&Plan::usual(CONNECTIONS), &world, &coordinator, visitor, bench)
 }
 
 /// The overload alone, in small.
@@ -103,15 +103,9 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
 pub fn smoke(bench: &mut Bench) -> Result<()> {
     let world = World::start("login", |options| options.users = users(3))?;
     let coordinator = Coordinator::first(&world.cluster)?;
+    let plan = Plan { length: Duration::from_secs(1), few: 2, many: 32 };
     let all = everybody(&world);
-    let contender = logins(&world, &coordinator, &all, 256)?;
-    let done = turn(&contender, 2, Duration::from_millis(500))?;
-    let plan = Plan {
-        length: Duration::from_secs(1),
-        senders: 32,
-        ..Plan::usual(done.latencies_ms.len() as f64 / done.wall_s)
-    };
-    overload::run(&plan, &world, &coordinator, &all, &contender, bench)
+    overload::run(&plan, &world, &coordinator, all.first().context("no user")?, bench)
 }
 
 fn everybody(world: &World) -> Vec<User> {
