@@ -16,6 +16,7 @@ pub mod feed;
 pub mod follow;
 pub mod form_key;
 pub mod gate;
+pub mod gather;
 pub mod identity;
 pub mod ids;
 pub mod inquiry;

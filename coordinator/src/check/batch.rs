@@ -2,10 +2,12 @@
 //!
 //! One task on one connection takes every question that waits and asks them all in a single autocommit statement that
 //! also writes a heartbeat. The statement's snapshot is from after the questions, and its commit shows that this server
-//! still was the primary after they were asked. Questions that arrive meanwhile make the next batch.
+//! still was the primary after they were asked. Questions that arrive meanwhile make the next batch; how long that waits
+//! for more of them is decided by [`edgekeep_shared::gather`].
 
 use std::time::Duration;
 
+use edgekeep_shared::gather::{Askers, GATHER_LIMIT_MS};
 use edgekeep_shared::ids::{SessionId, UserId};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::renewal::{Lifetimes, SessionTimes};
@@ -65,13 +67,16 @@ pub(super) async fn run(
 ) {
     let mut batcher = Batcher { connect, feed, metrics, open: None, heartbeat: None, epoch: None };
     let mut waiting = Vec::with_capacity(BATCH);
+    let mut askers = Askers::new(BATCH);
     while questions.recv_many(&mut waiting, BATCH).await > 0 {
+        gather(&mut questions, &mut waiting, &askers).await;
         // Whoever gave up meanwhile needs no answer.
         waiting.retain(|ask| !ask.reply.is_closed());
         if waiting.is_empty() {
             continue;
         }
-        batcher.metrics.check_batch.observe(waiting.len() as f64);
+        let answered = waiting.len();
+        batcher.metrics.check_batch.observe(answered as f64);
         match batcher.answer(&waiting).await {
             Ok(found) => {
                 for (ask, found) in waiting.drain(..).zip(found) {
@@ -86,7 +91,22 @@ pub(super) async fn run(
                 }
             }
         }
+        askers.answered(answered, questions.len());
     }
+}
+
+/// Waits for those who probably ask again, within the limit.
+async fn gather(questions: &mut mpsc::Receiver<Ask>, waiting: &mut Vec<Ask>, askers: &Askers) {
+    let more = async {
+        loop {
+            let missing = askers.missing(waiting.len());
+            if missing == 0 || questions.recv_many(waiting, missing).await == 0 {
+                break;
+            }
+        }
+    };
+    // However it ended: whoever is there by now is asked about.
+    let _ = timeout(Duration::from_millis(GATHER_LIMIT_MS), more).await;
 }
 
 impl Batcher {
@@ -144,8 +164,12 @@ impl Batcher {
     async fn connect(&mut self) -> Result<PgConnection, BeatError> {
         let mut connection = PgConnection::connect_with(&self.connect).await.map_err(DbError::from)?;
         db::check_server(&mut connection).await.map_err(|refused| DbError::Unavailable(refused.to_string()))?;
-        // Compiling the statement takes far longer than running it.
-        sqlx::query!("SELECT set_config('jit', 'off', false)")
+        // Compiling the statement takes far longer than running it, and so does planning it, which is done once. The plan may
+        // be of a time when there was nothing to look up; it must be good for a million rows too.
+        sqlx::query!(
+            "SELECT set_config('jit', 'off', false) AS jit, set_config('plan_cache_mode', 'force_generic_plan', false) AS plans,
+                    set_config('enable_seqscan', 'off', false) AS scans"
+        )
             .fetch_all(&mut connection)
             .await
             .map_err(DbError::from)?;

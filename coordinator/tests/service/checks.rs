@@ -253,6 +253,52 @@ async fn many_questions_share_one_write() {
 }
 
 #[tokio::test]
+async fn who_ask_again_and_again_share_each_write() {
+    let t = SignedIn::new().await;
+    let token = t.token(&t.claims);
+    let beats = "SELECT sum(counter)::bigint FROM heartbeat";
+    let (before, feed_before) = (t.database.number(beats).await, t.rig.metrics.feed_heartbeats.get());
+    let askers = (0..8).map(async |asker| {
+        for _ in 0..50 {
+            t.check(token.clone(), false).await.unwrap();
+            // Over the network nobody asks again in the very same moment.
+            for _ in 0..asker {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    futures_util::future::join_all(askers).await;
+    let (after, feed_after) = (t.database.number(beats).await, t.rig.metrics.feed_heartbeats.get());
+    let writes = after - before - i64::try_from(feed_after - feed_before).unwrap();
+    println!("8 times 50 checks, {writes} writes");
+    assert!((50..75).contains(&writes), "{writes} writes; 100 if each batch had half of them");
+}
+
+#[tokio::test]
+async fn checks_use_the_indexes_however_the_tables_have_grown() {
+    let t = SignedIn::new().await;
+    let token = t.token(&t.claims);
+    let tables = ["users", "user_state"];
+    for table in tables {
+        t.database.sql(&format!("ANALYZE {table}")).await;
+    }
+    for _ in 0..10 {
+        t.check(token.clone(), false).await.unwrap();
+    }
+    t.database.add_users(10, 20_000).await;
+    let mut before = Vec::new();
+    for table in tables {
+        before.push(t.database.scanned(table).await);
+    }
+    for _ in 0..10 {
+        t.check(token.clone(), false).await.unwrap();
+    }
+    for (table, before) in tables.into_iter().zip(before) {
+        assert_eq!(t.database.scanned(table).await, before, "rows of {table} that were read without an index");
+    }
+}
+
+#[tokio::test]
 async fn a_dead_connection_costs_one_try_and_a_lost_heartbeat_stops_the_coordinator() {
     let t = SignedIn::new().await;
     t.database.sql("CREATE TABLE heartbeat_of_the_feed AS SELECT instance FROM heartbeat").await;

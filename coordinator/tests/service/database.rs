@@ -2,6 +2,7 @@
 
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
@@ -54,12 +55,24 @@ impl Database {
 
     /// Users 1 to `count`.
     pub async fn users(&self, count: u64) {
+        self.add_users(1, count).await;
+    }
+
+    pub async fn add_users(&self, first: u64, last: u64) {
         self.sql(&format!(
             "INSERT INTO users (user_id, name, subject, roles)
-             SELECT i, 'user' || i, sha256(int8send(i)), ARRAY['member'] FROM generate_series(1, {count}::bigint) i"
+             SELECT i, 'user' || i, sha256(int8send(i)), ARRAY['member'] FROM generate_series({first}, {last}::bigint) i"
         ))
         .await;
-        self.sql(&format!("INSERT INTO user_state (user_id) SELECT generate_series(1, {count}::bigint)")).await;
+        self.sql(&format!("INSERT INTO user_state (user_id) SELECT generate_series({first}, {last}::bigint)")).await;
+    }
+
+    /// Rows of this table that were read one after the other, by whichever connection.
+    pub async fn scanned(&self, table: &str) -> i64 {
+        // Connections tell what they have done once a second.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let asked = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = $1";
+        sqlx::query_scalar(asked).bind(table).fetch_one(&self.pool).await.unwrap()
     }
 
     /// Raises a user's revision as the coordinator does, for a minute.
