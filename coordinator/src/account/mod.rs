@@ -21,7 +21,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::db::sessions::{self, Ending, Endings, SessionRow};
 use crate::db::users;
-use crate::db::{DbError, now_ms, run_tx, settings};
+use crate::db::{self, now_ms, run_tx, settings};
 use crate::epoch;
 use crate::failure::Failure;
 use crate::login::{
@@ -111,7 +111,7 @@ async fn change(app: &Arc<App>, request: PasswordRequest) -> Result<LoginAnswer,
     to_the_end(Arc::clone(&app), async move {
         let password = password_of(request.current_password, "current password")?;
         let new_password = password_of(request.new_password, "new password")?;
-        let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+        let mut conn = db::acquire(&app.pool).await?;
         let claims = claims_of(&app, &mut conn, &request.token).await?;
         let settings = settings::load(&mut conn).await?;
         let checked = app.block_list.check(&new_password, settings.password_min_chars, &claims.name, &settings.site);
@@ -179,7 +179,7 @@ pub async fn list_sessions(app: &Arc<App>, request: SessionsRequest) -> Result<S
 }
 
 async fn list(app: &Arc<App>, request: SessionsRequest) -> Result<SessionsAnswer, Failure> {
-    let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+    let mut conn = db::acquire(&app.pool).await?;
     let claims = claims_of(app, &mut conn, &request.token).await?;
     current(&mut conn, claims.user_id, claims.session_id).await?;
     let now_ms = now_ms(&mut conn).await?;
@@ -212,7 +212,7 @@ async fn end(app: &Arc<App>, request: EndSessionRequest) -> Result<SignedOutAnsw
     let app = Arc::clone(app);
     to_the_end(Arc::clone(&app), async move {
         let claims = {
-            let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+            let mut conn = db::acquire(&app.pool).await?;
             claims_of(&app, &mut conn, &request.token).await?
         };
         let raised = run_tx!(&app.pool, "account.end_session", async |conn| {

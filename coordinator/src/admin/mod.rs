@@ -84,7 +84,7 @@ impl Admin {
 
     async fn hash(&self, name: &str, password: Password) -> Result<String, Failure> {
         let settings = {
-            let mut conn = self.pool.acquire().await.map_err(DbError::from)?;
+            let mut conn = db::acquire(&self.pool).await?;
             policy::load(&mut conn).await?
         };
         let minimum = settings.password_min_chars;

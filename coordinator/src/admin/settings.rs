@@ -15,7 +15,7 @@ use super::Admin;
 use crate::db::audit::{self, Entry};
 use crate::db::sessions::{self, Ending, Endings};
 use crate::db::settings::{hold_exclusively, load};
-use crate::db::{DbError, now_ms, run_tx, user_id, users};
+use crate::db::{self, DbError, now_ms, run_tx, user_id, users};
 use crate::epoch;
 use crate::failure::Failure;
 use crate::login::slot_use;
@@ -197,12 +197,13 @@ impl Admin {
     /// A refusal by a check of the schema, with what that check is.
     async fn with_bounds(&self, text: String) -> String {
         let Some(constraint) = text.strip_prefix("out of bounds: ") else { return text };
+        let Ok(mut connection) = db::acquire(&self.pool).await else { return text };
         let definition = sqlx::query_scalar!(
             r#"SELECT pg_get_constraintdef(oid) AS "definition!" FROM pg_constraint
                WHERE conname = $1 AND conrelid = 'settings'::regclass"#,
             constraint
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *connection)
         .await;
         match definition {
             Ok(Some(definition)) => format!("out of bounds: the rule is {definition}"),
@@ -223,7 +224,7 @@ pub async fn end_excess(pool: &PgPool) -> Result<u64, Failure> {
              GROUP BY user_id HAVING count(*) > (SELECT sessions_per_user FROM settings) LIMIT $1",
             BATCH
         )
-        .fetch_all(pool)
+        .fetch_all(&mut *db::acquire(pool).await?)
         .await
         .map_err(DbError::from)?;
         if users.is_empty() {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Admin;
-use crate::db::{DbError, bytes, now_ms, sessions, unsigned, user_id};
+use crate::db::{self, DbError, bytes, now_ms, sessions, unsigned, user_id};
 use crate::failure::Failure;
 
 /// A user, for the command line. Times are RFC 3339.
@@ -126,7 +126,7 @@ impl Admin {
                WHERE u.subject = $1 AND u.deleted_at IS NULL"#,
             subject.as_slice()
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *db::acquire(&self.pool).await?)
         .await
         .map_err(DbError::from)?;
         let row = row.ok_or_else(|| Failure::Invalid(format!("there is no user called {name}")))?;
@@ -155,7 +155,7 @@ impl Admin {
             after,
             i64::from(limit)
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *db::acquire(&self.pool).await?)
         .await
         .map_err(DbError::from)?;
         Ok(rows.into_iter().map(UserView::try_from).collect::<Result<_, _>>()?)
@@ -167,7 +167,7 @@ impl Admin {
     /// [`Failure::Invalid`] when there is no such user.
     pub async fn sessions(&self, name: &str) -> Result<Vec<SessionView>, Failure> {
         let subject = self.subject(name)?;
-        let mut conn = self.pool.acquire().await.map_err(DbError::from)?;
+        let mut conn = db::acquire(&self.pool).await?;
         let user = crate::db::users::by_subject(&mut conn, &subject).await?;
         let user = user.ok_or_else(|| Failure::Invalid(format!("there is no user called {name}")))?;
         let now_ms = now_ms(&mut conn).await?;
@@ -202,7 +202,7 @@ impl Admin {
             above,
             i64::from(limit)
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *db::acquire(&self.pool).await?)
         .await
         .map_err(DbError::from)?;
         Ok(rows.into_iter().rev().map(AuditView::try_from).collect::<Result<_, _>>()?)

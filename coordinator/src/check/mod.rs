@@ -24,7 +24,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use crate::db::DbError;
+use crate::db::{self, DbError};
 use crate::failure::Failure;
 use crate::feed::FeedHandle;
 use crate::feed::moment::{elapsed, ms_rounded_up};
@@ -160,7 +160,7 @@ impl CheckHandle {
                 sleep_until(last + UNKNOWN_KEY_PAUSE).await;
             }
             let began = Instant::now();
-            let mut connection = self.0.pool.acquire().await.map_err(DbError::from)?;
+            let mut connection = db::acquire(&self.0.pool).await?;
             self.0.keys.load(&mut connection).await?;
             *looked = Some(began);
         }

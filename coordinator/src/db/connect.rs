@@ -97,6 +97,8 @@ pub async fn pool(config: &Config) -> Result<PgPool, RefusedServer> {
         .max_connections(config.database.connections)
         .min_connections(2.min(config.database.connections))
         .acquire_timeout(acquire)
+        // Whoever takes one does: `BEGIN` tells as well as a ping (see `super::tx`).
+        .test_before_acquire(false)
         .after_connect(|conn, _| {
             Box::pin(async move {
                 check_server(conn).await.map_err(|refused| sqlx::Error::Configuration(Box::new(refused)))

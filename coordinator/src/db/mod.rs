@@ -27,7 +27,7 @@ use edgekeep_shared::ids::UserId;
 use sqlx::PgConnection;
 
 pub use connect::{RefusedServer, check_server, connect_options, pool};
-pub use tx::TxError;
+pub use tx::{TxError, acquire};
 pub(crate) use tx::{Try, run_tx};
 
 /// The database could not be asked, or could not answer.

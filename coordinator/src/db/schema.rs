@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, PgConnection, PgPool};
 
-use super::DbError;
+use super::{DbError, acquire};
 
 /// All migrations, in order. They are part of the program.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -36,7 +36,7 @@ pub async fn migrate(conn: &mut PgConnection) -> Result<(), MigrateError> {
 /// # Errors
 /// [`SchemaError::Missing`] when one is missing.
 pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
-    let mut conn = pool.acquire().await.map_err(DbError::from)?;
+    let mut conn = acquire(&pool).await?;
     let run: HashSet<i64> = applied(&mut conn).await?.into_iter().collect();
     let missing = MIGRATIONS.iter().filter(|migration| !run.contains(&migration.version)).count();
     if missing > 0 { Err(SchemaError::Missing(missing)) } else { Ok(()) }

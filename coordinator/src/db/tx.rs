@@ -1,9 +1,9 @@
-//! Named transactions: [`run_tx!`](crate::db::run_tx).
+//! Named transactions: [`run_tx!`](crate::db::run_tx); and connections for what needs none.
 
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 
 use super::DbError;
 use crate::feed::doubt::watched;
@@ -35,15 +35,7 @@ pub(crate) struct Try {
 
 impl Try {
     pub(crate) async fn begin(pool: &PgPool, name: &'static str) -> Result<Self, DbError> {
-        let mut connection = pool.acquire().await?;
-        // If this future is dropped here, the server may be in a transaction that nobody knows of.
-        let mut guard = CloseUnlessTold { connection: Some(&mut connection) };
-        if let Some(connection) = &mut guard.connection {
-            sqlx::query!("BEGIN").execute(&mut ***connection).await?;
-        }
-        guard.connection = None;
-        drop(guard);
-        Ok(Self { name, connection: Some(connection) })
+        Ok(Self { name, connection: Some(answering(pool, First::Begin).await?) })
     }
 
     pub(crate) fn connection(&mut self) -> Result<&mut PgConnection, DbError> {
@@ -145,6 +137,55 @@ impl Drop for CloseUnlessTold<'_> {
             connection.close_on_drop();
         }
     }
+}
+
+/// What shows that a connection of the pool is alive, and that a new one need not be opened.
+#[derive(Clone, Copy)]
+enum First {
+    Ping,
+    Begin,
+}
+
+impl First {
+    async fn ask(self, connection: &mut PgConnection) -> Result<(), DbError> {
+        match self {
+            Self::Ping => connection.ping().await?,
+            Self::Begin => drop(sqlx::query!("BEGIN").execute(connection).await?),
+        }
+        Ok(())
+    }
+}
+
+/// A connection that has just answered. Those of the pool may have died while nobody used them, all of them: nothing has
+/// begun on one that fails here, so the next one is tried.
+async fn answering(pool: &PgPool, first: First) -> Result<PoolConnection<Postgres>, DbError> {
+    let mut left = pool.options().get_max_connections();
+    loop {
+        let mut connection = pool.acquire().await?;
+        // If this future is dropped here, the server may be in a transaction that nobody knows of.
+        let mut guard = CloseUnlessTold { connection: Some(&mut connection) };
+        let asked = match &mut guard.connection {
+            Some(connection) => first.ask(connection).await,
+            None => Ok(()),
+        };
+        match asked {
+            Ok(()) => {
+                guard.connection = None;
+                drop(guard);
+                return Ok(connection);
+            }
+            Err(DbError::Unavailable(_)) if left > 0 => left -= 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A connection for statements outside of a transaction.
+///
+/// # Errors
+/// When there is none in time.
+pub async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, DbError> {
+    answering(pool, First::Ping).await
 }
 
 /// Runs work in one transaction called `name` (in logs and traces) and commits it:

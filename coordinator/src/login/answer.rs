@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::db::attempts::{Outcome, Settled};
 use crate::db::sessions::{self, SessionRow};
 use crate::db::users::{self, User};
-use crate::db::{DbError, now_ms, run_tx, settings, unsigned};
+use crate::db::{self, DbError, now_ms, run_tx, settings, unsigned};
 use crate::epoch;
 use crate::failure::Failure;
 
@@ -33,7 +33,7 @@ pub(crate) struct Receipt {
 
 /// The receipt of a settled attempt; the first one is stored.
 async fn receipt_of_attempt(app: &App, settled: &Settled) -> Result<Receipt, Failure> {
-    let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+    let mut conn = db::acquire(&app.pool).await?;
     if let Some(effective_at_ms) = settled.effective_at_ms {
         return Ok(Receipt { effective_at_ms, now_ms: now_ms(&mut conn).await? });
     }
@@ -61,7 +61,7 @@ async fn receipt_of_attempt(app: &App, settled: &Settled) -> Result<Receipt, Fai
 /// When the database cannot say.
 pub(crate) async fn receipt_of_sessions(app: &App, ids: &[SessionId]) -> Result<Receipt, Failure> {
     let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.0.to_vec()).collect();
-    let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+    let mut conn = db::acquire(&app.pool).await?;
     sqlx::query!(
         "UPDATE ended_session
          SET effective_at = clock_timestamp() + interval '1 millisecond' * (
@@ -98,7 +98,7 @@ pub(crate) async fn wait(app: &App, receipt: Receipt, wait_ms: u64) -> Result<Re
         let pause_ms = (receipt.effective_at_ms - receipt.now_ms).min(left_ms);
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         left_ms -= pause_ms;
-        let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+        let mut conn = db::acquire(&app.pool).await?;
         receipt.now_ms = now_ms(&mut conn).await?;
     }
     Ok(receipt)

@@ -8,7 +8,7 @@ use super::reserve::{Reserved, reserve};
 use super::settle::settle;
 use crate::app::App;
 use crate::db::attempts::{self, Found, Settled};
-use crate::db::{DbError, run_tx, users};
+use crate::db::{self, run_tx, users};
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 
@@ -50,7 +50,7 @@ enum Look {
 
 /// Looks before anything is queued for: a replay costs no permit, and a locked account fills no queue.
 async fn look(app: &App, order: &Order) -> Result<Look, Failure> {
-    let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+    let mut conn = db::acquire(&app.pool).await?;
     let seen = attempts::look(&mut conn, &order.ids, &order.subject).await?;
     match (seen.found, seen.locked_for_ms) {
         (Some(Found::Settled(settled)), _) => return Ok(Look::Settled(settled)),

@@ -32,7 +32,7 @@ use edgekeep_shared::token::VerifiedToken;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::db::{DbError, settings};
+use crate::db::{self, settings};
 use crate::failure::Failure;
 use crate::keys::TokenRefused;
 use crate::metrics::Metrics;
@@ -147,7 +147,7 @@ pub(crate) async fn presented(app: &App, tokens: &[String]) -> Result<Vec<Presen
     if tokens.is_empty() {
         return Ok(presented);
     }
-    let mut conn = app.pool.acquire().await.map_err(DbError::from)?;
+    let mut conn = db::acquire(&app.pool).await?;
     let site = settings::load(&mut conn).await?.site_id();
     for token in tokens {
         if let Some(token) = verified_at(app, &mut conn, token, site).await? {

@@ -21,7 +21,7 @@ use sqlx::PgPool;
 
 use crate::app::App;
 use crate::db::sessions::{self, Ending, Endings};
-use crate::db::{DbError, now_ms, run_tx, user_id, users};
+use crate::db::{self, DbError, now_ms, run_tx, user_id, users};
 use crate::epoch;
 use crate::failure::Failure;
 
@@ -130,7 +130,7 @@ async fn attempts(pool: &PgPool) -> Result<u64, DbError> {
              ORDER BY a.reserved_at LIMIT $1 FOR UPDATE OF a SKIP LOCKED)",
         BATCH
     )
-    .execute(pool)
+    .execute(&mut *db::acquire(pool).await?)
     .await?;
     Ok(rows.rows_affected())
 }
@@ -142,7 +142,7 @@ async fn ended_sessions(pool: &PgPool) -> Result<u64, DbError> {
              ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
         BATCH
     )
-    .execute(pool)
+    .execute(&mut *db::acquire(pool).await?)
     .await?;
     Ok(rows.rows_affected())
 }
@@ -150,7 +150,7 @@ async fn ended_sessions(pool: &PgPool) -> Result<u64, DbError> {
 /// A coordinator that was cut off must find its row again, or it would think that the database went back in time.
 async fn heartbeats(pool: &PgPool) -> Result<u64, DbError> {
     let rows = sqlx::query!("DELETE FROM heartbeat WHERE beat_at < clock_timestamp() - interval '30 days'")
-        .execute(pool)
+        .execute(&mut *db::acquire(pool).await?)
         .await?;
     Ok(rows.rows_affected())
 }
@@ -163,7 +163,7 @@ async fn audit(pool: &PgPool) -> Result<u64, DbError> {
              ORDER BY at LIMIT $1 FOR UPDATE OF audit SKIP LOCKED)",
         BATCH
     )
-    .execute(pool)
+    .execute(&mut *db::acquire(pool).await?)
     .await?;
     Ok(rows.rows_affected())
 }
@@ -210,7 +210,7 @@ async fn expire_sessions(pool: &PgPool) -> Result<u64, DbError> {
              WHERE least(idle_expires_at, expires_at) < clock_timestamp() - interval '1 minute' LIMIT $1",
             BATCH
         )
-        .fetch_all(pool)
+        .fetch_all(&mut *db::acquire(pool).await?)
         .await?;
         if users.is_empty() {
             break;

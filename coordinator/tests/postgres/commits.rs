@@ -67,6 +67,25 @@ async fn a_database_that_is_gone_is_not_a_wrong_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_have_died_unnoticed_cost_nobody_an_answer() {
+    let cluster = Cluster::new().await;
+    let names = ["ann", "bob", "cid", "dan"];
+    for name in names {
+        cluster.user(name, &[]).await;
+    }
+    for round in 0..4 {
+        let key = format!("round-{round}");
+        // Together, so that the pool has as many connections.
+        let all = names.map(|name| cluster.signed_in(name, &key));
+        futures_util::future::join_all(all).await;
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'edgekeep' AND state = 'idle'
+                     AND pid <> pg_backend_pid()";
+        assert!(cluster.number(ended).await > 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_does_not_stop_its_login() {
     let cluster = Cluster::new().await;
     cluster.user("ann", &[]).await;

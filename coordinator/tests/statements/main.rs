@@ -1,5 +1,5 @@
-//! How many statements a login asks the database: each is a round trip, and together they are most of what a login
-//! costs beside its hash. What they are is in `docs/performance/README.md`.
+//! How many statements a login or a renewal asks the database: each is a round trip, and together they are most of what a
+//! login costs beside its hash, and of what a renewal costs. What they are is in `docs/performance/README.md`.
 //!
 //! In a process of its own with one thread for everything that asks: whether anybody listens to sqlx is remembered for
 //! a whole process, and what is heard does not say who asked.
@@ -13,8 +13,10 @@ mod support;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use edgekeep_shared::api::LoginRequest;
+use edgekeep_shared::api::{CheckRequest, CheckVerdict, LoginRequest};
+use edgekeep_shared::ids::Nonce;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
@@ -77,7 +79,7 @@ fn counted(statements: &[String], what: &str, wanted: usize) {
 }
 
 #[tokio::test]
-async fn a_login_asks_the_database_so_often_and_not_more() {
+async fn a_login_or_a_renewal_asks_the_database_so_often_and_not_more() {
     let (statements, _guard) = Statements::listen();
     // One connection, so that it knows every statement.
     let cluster = Cluster::with(|config| config.database.connections = 1).await;
@@ -103,6 +105,20 @@ async fn a_login_asks_the_database_so_often_and_not_more() {
     counted(&wrong, "a wrong password", 12);
     failure(cluster.login(request("nobody", "not the right password", "wrong")).await);
     assert_eq!(statements.take(), wrong, "a name that nobody has asks the same");
+
+    cluster.execute("UPDATE settings SET proof_life_ms = 1000").await;
+    let token = cluster.signed_in("ann", "renews").await.token;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let check = async |renew| {
+        let request = CheckRequest { nonce: Nonce([7; 16]), token: token.clone(), renew };
+        cluster.app.checks.check(request).await.unwrap_or_else(|failure| panic!("{failure}"))
+    };
+    // The first one also connects.
+    check(false).await;
+    statements.take();
+    let answer = check(true).await;
+    assert!(matches!(answer.verdict, CheckVerdict::Current { token: Some(_), .. }));
+    counted(&statements.take(), "a renewal that writes, beside the check of all that came together", 5);
 
     // Postgres makes five plans of a statement for its parameters and then one for all, unless that one looks dearer.
     for n in 0..6 {
