@@ -27,8 +27,8 @@ use edgekeep_shared::ids::UserId;
 use sqlx::PgConnection;
 
 pub use connect::{RefusedServer, check_server, connect_options, pool};
-pub use tx::{TxError, acquire};
 pub(crate) use tx::{Try, run_tx};
+pub use tx::{TxError, acquire};
 
 /// The database could not be asked, or could not answer.
 #[derive(Debug, thiserror::Error)]

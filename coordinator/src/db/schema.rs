@@ -36,7 +36,7 @@ pub async fn migrate(conn: &mut PgConnection) -> Result<(), MigrateError> {
 /// # Errors
 /// [`SchemaError::Missing`] when one is missing.
 pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
-    let mut conn = acquire(&pool).await?;
+    let mut conn = acquire(pool).await?;
     let run: HashSet<i64> = applied(&mut conn).await?.into_iter().collect();
     let missing = MIGRATIONS.iter().filter(|migration| !run.contains(&migration.version)).count();
     if missing > 0 { Err(SchemaError::Missing(missing)) } else { Ok(()) }
