@@ -28,6 +28,7 @@ pub mod path;
 pub mod policy;
 pub mod position;
 pub mod problem;
+pub mod raise;
 pub mod renewal;
 pub mod retry;
 pub mod return_to;

@@ -69,7 +69,7 @@ pub(super) async fn run(
     let mut waiting = Vec::with_capacity(BATCH);
     let mut askers = Askers::new(BATCH);
     while questions.recv_many(&mut waiting, BATCH).await > 0 {
-        gather(&mut questions, &mut waiting, &askers).await;
+        gather(&mut questions, &mut waiting, &askers, Duration::from_millis(GATHER_LIMIT_MS)).await;
         // Whoever gave up meanwhile needs no answer.
         waiting.retain(|ask| !ask.reply.is_closed());
         if waiting.is_empty() {
@@ -96,7 +96,12 @@ pub(super) async fn run(
 }
 
 /// Waits for those who probably ask again, within the limit.
-async fn gather(questions: &mut mpsc::Receiver<Ask>, waiting: &mut Vec<Ask>, askers: &Askers) {
+pub(super) async fn gather<T>(
+    questions: &mut mpsc::Receiver<T>,
+    waiting: &mut Vec<T>,
+    askers: &Askers,
+    limit: Duration,
+) {
     let more = async {
         loop {
             let missing = askers.missing(waiting.len());
@@ -106,7 +111,7 @@ async fn gather(questions: &mut mpsc::Receiver<Ask>, waiting: &mut Vec<Ask>, ask
         }
     };
     // However it ended: whoever is there by now is asked about.
-    let _ = timeout(Duration::from_millis(GATHER_LIMIT_MS), more).await;
+    let _ = timeout(limit, more).await;
 }
 
 impl Batcher {

@@ -56,6 +56,7 @@ pub struct Options {
 
 struct Inner {
     questions: mpsc::Sender<Ask>,
+    renewals: mpsc::Sender<renew::Ask>,
     pool: PgPool,
     keys: KeyStore,
     feed: FeedHandle,
@@ -73,8 +74,11 @@ impl CheckHandle {
     pub fn start(options: Options) -> Self {
         let (questions, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(batch::run(receiver, options.connect, options.feed.clone(), options.metrics.clone()));
+        let (renewals, renewing) = mpsc::channel(QUEUE);
+        tokio::spawn(renew::run(renewing, options.pool.clone()));
         Self(Arc::new(Inner {
             questions,
+            renewals,
             pool: options.pool,
             keys: options.keys,
             feed: options.feed,
@@ -129,7 +133,7 @@ impl CheckHandle {
     /// A session that looks expired: a renewal may be about to commit, so the row's lock decides.
     async fn behind_the_lock(&self, proof: &VerifiedToken, renew: bool) -> Result<CheckVerdict, Failure> {
         let claims = proof.claims();
-        match renew::raise(&self.0.pool, claims).await? {
+        match self.raise(claims).await? {
             Err(verdict) => Ok(told(claims, verdict, None)),
             Ok(renewed) => {
                 let token = if renew {
@@ -181,11 +185,14 @@ impl CheckHandle {
             reply,
         };
         self.0.questions.try_send(ask).map_err(|_| Failure::Overloaded)?;
-        match tokio::time::timeout(ASK_LIMIT, answer).await {
-            Ok(Ok(answer)) => Ok(answer?),
-            Ok(Err(_)) => Err(Failure::NotReady("the check was dropped")),
-            Err(_) => Err(DbError::Unavailable("no check within its deadline".to_owned()).into()),
-        }
+        answered(answer).await
+    }
+
+    /// Has the session's times raised, together with all that ask for it now.
+    async fn raise(&self, claims: &Claims) -> Result<renew::Outcome, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.0.renewals.try_send(renew::Ask { claims: claims.clone(), reply }).map_err(|_| Failure::Overloaded)?;
+        answered(answer).await
     }
 
     /// A verdict with a new proof, raised and committed first where the row asks for that.
@@ -199,7 +206,7 @@ impl CheckHandle {
         let (current, now_ms, renew_after_ms) = match renewal {
             Renewal::Expired => return Ok(CheckVerdict::Ended { reason: Reason::Expired }),
             Renewal::SignUpTo { renew_after_ms } => (current, now_ms, renew_after_ms),
-            Renewal::Raise(_) => match renew::raise(&self.0.pool, claims).await? {
+            Renewal::Raise(_) => match self.raise(claims).await? {
                 Ok(renewed) => (renewed.current, renewed.now_ms, renewed.renew_after_ms),
                 Err(verdict) => return Ok(told(claims, verdict, None)),
             },
@@ -223,6 +230,15 @@ impl CheckHandle {
             roles: current.roles.clone(),
         };
         self.0.keys.sign(&proof, now_ms)
+    }
+}
+
+/// What a batch answers, within the limit.
+async fn answered<T>(answer: oneshot::Receiver<Result<T, DbError>>) -> Result<T, Failure> {
+    match tokio::time::timeout(ASK_LIMIT, answer).await {
+        Ok(Ok(answer)) => Ok(answer?),
+        Ok(Err(_)) => Err(Failure::NotReady("the check was dropped")),
+        Err(_) => Err(DbError::Unavailable("no check within its deadline".to_owned()).into()),
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) use tx::{Try, run_tx};
 pub use tx::{TxError, acquire};
 
 /// The database could not be asked, or could not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum DbError {
     /// There is no connection, or it broke before anything was committed. Nothing has happened.
     #[error("the database cannot be reached: {0}")]

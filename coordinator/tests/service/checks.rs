@@ -1,6 +1,6 @@
 //! Strict checks and renewals.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgekeep::failure::Failure;
 use edgekeep::keys::{KeyStore, admin};
@@ -10,8 +10,9 @@ use edgekeep_shared::keyring::{RingKey, Secret};
 use edgekeep_shared::problem::Reason;
 use edgekeep_shared::revision::Revision;
 use edgekeep_shared::token::{Claims, sign};
+use sqlx::Connection as _;
 
-use crate::database::Database;
+use crate::database::{Database, execute};
 use crate::rig::{Rig, SEAL_KEY, until};
 
 const MINUTE_MS: u64 = 60_000;
@@ -272,6 +273,39 @@ async fn who_ask_again_and_again_share_each_write() {
     let writes = after - before - i64::try_from(feed_after - feed_before).unwrap();
     println!("8 times 50 checks, {writes} writes");
     assert!((50..75).contains(&writes), "{writes} writes; 100 if each batch had half of them");
+}
+
+#[tokio::test]
+async fn a_user_whose_row_is_held_keeps_no_other_from_renewing() {
+    let t = SignedIn::new().await;
+    t.database
+        .sql(
+            "INSERT INTO session
+              SELECT 2, 0, decode(repeat('02', 16), 'hex'), authenticated_at, last_seen_at, idle_expires_at, expires_at,
+                     proof_until, device FROM session",
+        )
+        .await;
+    let due = Claims { renew_after_ms: t.claims.renew_after_ms - 4 * MINUTE_MS, ..t.claims.clone() };
+    let other = Claims { user_id: UserId(2), session_id: SessionId([2; 16]), name: "user2".into(), ..due.clone() };
+    let mut holder = t.database.connection().await;
+    // Together with the one that must wait, and while that waits.
+    for later in [Duration::ZERO, Duration::from_millis(50)] {
+        t.database.sql("UPDATE session SET proof_until = now() + interval '1 minute'").await;
+        let (held, free) = (t.token(&due), t.token(&other));
+        let mut transaction = holder.begin().await.unwrap();
+        execute(&mut transaction, "SELECT FROM user_state WHERE user_id = 1 FOR UPDATE").await;
+        let renewed = async {
+            tokio::time::sleep(later).await;
+            let begun = Instant::now();
+            let answer = t.check(free, true).await.unwrap();
+            assert!(new_token(answer.verdict).is_some());
+            // The other one would wait for five seconds (`lock_timeout_ms`).
+            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+            transaction.rollback().await.unwrap();
+        };
+        let (first, ()) = tokio::join!(t.check(held, true), renewed);
+        assert!(new_token(first.unwrap().verdict).is_some(), "once it is free it renews");
+    }
 }
 
 #[tokio::test]
