@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use edgekeep_shared::credential::Kind;
 use edgekeep_shared::ids::to_hex;
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
@@ -20,6 +21,7 @@ use super::reply::{Refusal, Told, blank};
 use super::routes::{Caller, Door, Route, by_path};
 use crate::app::App;
 use crate::failure::Failure;
+use crate::feed::poll::Asker;
 use crate::metrics::{Metrics, RequestLabels, Route as RouteLabel};
 
 /// The header that names a request on both sides.
@@ -56,9 +58,12 @@ fn request_id(headers: &HeaderMap) -> String {
     }
 }
 
-/// The name of the edge that a request comes from, on the request.
+/// The name of the edge that a request comes from, on the request, and what it asks the feed as.
 #[derive(Clone)]
-pub(super) struct From(pub String);
+pub(crate) struct From {
+    pub edge: String,
+    pub asker: Asker,
+}
 
 /// The credential that a request shows.
 pub(crate) fn credential(headers: &HeaderMap) -> Option<&str> {
@@ -69,19 +74,22 @@ pub(crate) fn credential(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The edge that sent this.
-fn caller(app: &App, caller: Caller, headers: &HeaderMap) -> Option<String> {
+fn caller(app: &App, caller: Caller, headers: &HeaderMap) -> Option<From> {
     let credential = credential(headers)?;
     match caller {
-        Caller::Edge => app.edges.authenticate(credential),
-        Caller::Follower => app.edges.authenticate_follower(credential),
+        Caller::Edge => app.edges.authenticate(credential).map(|edge| From { edge, asker: Asker::Edge }),
+        Caller::Follower => app.edges.authenticate_follower(credential).map(|(edge, kind)| {
+            // Edges show coordinators their own credential, relays have a feed credential.
+            From { edge, asker: if kind == Kind::Feed { Asker::Relay } else { Asker::Edge } }
+        }),
         Caller::Anyone => None,
     }
 }
 
 /// Notes whose request this is, for its log line and for who answers it.
-pub(crate) fn note_caller(request: &mut Request, edge: String) {
-    tracing::Span::current().record("edge", &edge);
-    request.extensions_mut().insert(From(edge));
+pub(crate) fn note_caller(request: &mut Request, from: From) {
+    tracing::Span::current().record("edge", &from.edge);
+    request.extensions_mut().insert(from);
 }
 
 pub(crate) fn unauthorized(metrics: &Metrics) -> Response {
@@ -95,10 +103,10 @@ pub(crate) fn unauthorized(metrics: &Metrics) -> Response {
 async fn admit(service: &Service, route: Option<&'static Route>, mut request: Request, next: Next) -> Response {
     match route {
         Some(Route { caller: who @ (Caller::Edge | Caller::Follower), door, .. }) => {
-            let Some(edge) = caller(&service.app, *who, request.headers()) else {
+            let Some(from) = caller(&service.app, *who, request.headers()) else {
                 return unauthorized(&service.app.metrics);
             };
-            note_caller(&mut request, edge);
+            note_caller(&mut request, from);
             let _place = if *door == Door::Feed {
                 None
             } else {

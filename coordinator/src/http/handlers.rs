@@ -18,7 +18,7 @@ use super::guard::{From, Service};
 use super::reply::{Refusal, json_answer, panicked, text_answer};
 use crate::app::App;
 use crate::failure::Failure;
-use crate::feed::poll::Reply;
+use crate::feed::poll::{Asker, Reply};
 use crate::feed::{FeedHandle, Readiness};
 use crate::metrics::Metrics;
 use crate::{account, login, metrics};
@@ -88,11 +88,12 @@ pub(super) async fn feed(State(service): Shared, request: Request) -> Response {
 }
 
 pub(crate) async fn answer_poll(feed: &FeedHandle, request: Request) -> Response {
+    let asker = request.extensions().get::<From>().map_or(Asker::Edge, |from| from.asker);
     let question = match body::question(request).await {
         Ok(question) => question,
         Err(problem) => return Refusal::from(problem).into_response(),
     };
-    match feed.poll(&question).await {
+    match feed.poll(&question, asker).await {
         Ok(reply) => feed_answer(reply),
         Err(failure) => Refusal::from(failure).into_response(),
     }
@@ -118,7 +119,7 @@ fn feed_answer(reply: Reply) -> Response {
 /// Whose credential came with this.
 pub(crate) async fn follower(request: Request) -> Response {
     match request.extensions().get::<From>() {
-        Some(From(edge)) => json_answer(&json!({ "edge": edge })),
+        Some(From { edge, .. }) => json_answer(&json!({ "edge": edge })),
         None => panicked(),
     }
 }

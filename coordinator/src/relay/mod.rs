@@ -35,7 +35,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::feed::FeedHandle;
-use crate::http::guard::{around, credential, note_caller, unauthorized};
+use crate::feed::poll::Asker;
+use crate::http::guard::{From, around, credential, note_caller, unauthorized};
 use crate::http::reply::{Refusal, blank_with};
 use crate::http::routes::{Caller, Door, Route};
 use crate::http::{self, ServeError, handlers};
@@ -113,7 +114,8 @@ async fn admit(relay: &Relay, route: Option<&'static Route>, mut request: Reques
         Some(Route { door: Door::Feed | Door::Follower, .. }) => {
             let Some(credential) = credential(request.headers()) else { return unauthorized(&relay.metrics) };
             match relay.callers.verdict(credential).await {
-                (edge, Verdict::Counts) => note_caller(&mut request, edge),
+                // Edges and relays show the same here: all are answered alike.
+                (edge, Verdict::Counts) => note_caller(&mut request, From { edge, asker: Asker::Edge }),
                 (_, Verdict::Refused) => return unauthorized(&relay.metrics),
                 (_, Verdict::Unknown) => {
                     let failure = Failure::NotReady("no upstream tells whether this credential counts");
