@@ -79,8 +79,10 @@ struct Shared {
     changes: watch::Sender<u64>,
     /// The same for relays, which are told first.
     changes_for_relays: watch::Sender<u64>,
-    /// Wakes the reader.
+    /// Wakes the reader: it reads at once.
     wake: Notify,
+    /// Somebody asks again after nobody did: the reader reads as often as it does while polls wait.
+    asked: Notify,
     beat_wanted: AtomicBool,
     waiting: AtomicUsize,
     /// Those of them that relays ask.
@@ -123,6 +125,7 @@ impl FeedHandle {
             changes: watch::Sender::new(0),
             changes_for_relays: watch::Sender::new(0),
             wake: Notify::new(),
+            asked: Notify::new(),
             beat_wanted: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             relays: AtomicUsize::new(0),
@@ -188,6 +191,12 @@ impl FeedHandle {
     #[must_use]
     pub fn held(&self) -> usize {
         self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that relays ask.
+    #[must_use]
+    pub fn held_by_relays(&self) -> usize {
+        self.0.relays.load(Ordering::Relaxed)
     }
 
     /// Answers every held poll now, and every new one at once: the service is shutting down.
@@ -339,6 +348,32 @@ mod tests {
         told.tell("20:20:", &[1]);
         // Nothing comes after this: no later change, and no later position.
         assert_eq!(told.answered("20:20:", "30:30:", &[2]).await, [2]);
+    }
+
+    #[tokio::test]
+    async fn a_relay_is_answered_before_edges_that_asked_earlier() {
+        let mut told = Told::new();
+        told.tell("20:20:", &[1]);
+        let answered = Arc::new(Mutex::new(Vec::new()));
+        let mut held = Vec::new();
+        for asker in [Asker::Edge, Asker::Edge, Asker::Relay] {
+            let (feed, answered) = (told.feed.clone(), Arc::clone(&answered));
+            held.push(tokio::spawn(async move {
+                let reply = feed.poll(&question("20:20:"), asker).await;
+                assert!(reply.is_ok_and(|reply| reply.body.len() > 20));
+                answered.lock().unwrap().push(asker);
+            }));
+        }
+        while told.feed.held() < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(told.feed.held_by_relays(), 1);
+        told.tell("30:30:", &[2]);
+        for held in held {
+            held.await.unwrap();
+        }
+        assert_eq!(*answered.lock().unwrap(), [Asker::Relay, Asker::Edge, Asker::Edge]);
+        assert_eq!((told.feed.held(), told.feed.held_by_relays()), (0, 0));
     }
 
     #[tokio::test]

@@ -82,7 +82,7 @@ impl FeedHandle {
         }
         if before == 0 {
             // The reader has been slow while nobody asked.
-            shared.wake.notify_one();
+            shared.asked.notify_one();
         }
         let mut behind = None;
         let relay = (asker == Asker::Relay).then(|| Counted::new(&shared.relays));
