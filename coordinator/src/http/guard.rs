@@ -207,7 +207,8 @@ pub(super) async fn around(serve: &impl Serve, request: Request) -> Response {
     if let Some(code) = code {
         Metrics::count(&metrics.problems, code);
     }
-    if quiet && status >= 400 && span.is_disabled() {
+    if quiet && status >= 400 {
+        // The other may not be shown.
         span = request_span!(Level::INFO, id, method, label);
         if let Some(edge) = &edge {
             span.record("edge", edge);
@@ -244,6 +245,11 @@ fn answer_panic(panic: &(dyn Any + Send)) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use tracing_subscriber::Layer as _;
+    use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+
     use super::*;
 
     /// Answers `/healthz` well, and everything else not at all.
@@ -280,8 +286,10 @@ mod tests {
         }
         let (lines, request) = (Lines::default(), Request::builder().uri(path).header(REQUEST_ID, "id-1"));
         let writer = lines.clone();
-        let shown = tracing_subscriber::fmt().with_max_level(Level::INFO).with_ansi(false);
-        let _logs = tracing::subscriber::set_default(shown.with_writer(move || writer.clone()).finish());
+        // In layers as they are set up for a service: a span may exist and not be shown.
+        let shown = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let shown = shown.with_filter(LevelFilter::INFO);
+        let _logs = tracing_subscriber::registry().with(crate::feed::doubt::Watch).with(shown).set_default();
         let response = around(&Broken(Metrics::new()), request.body(axum::body::Body::empty()).unwrap()).await;
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         (response, text)
