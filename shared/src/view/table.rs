@@ -22,7 +22,7 @@ const BUCKET_MS: u64 = 4_096;
 /// A full segment grows by this part of it…
 const GROWTH: usize = 16;
 /// …and by this part while a load is under way: the fuller a table, the longer the way to a hole.
-const LOADING_GROWTH: usize = 8;
+const LOADING_GROWTH: usize = 12;
 /// Bits of the revision's counter that are kept; higher counts saturate, upwards.
 const COUNTER_MAX: u64 = u32::MAX as u64;
 
