@@ -251,7 +251,7 @@ impl Default for HttpConfig {
 
 impl Default for FeedConfig {
     fn default() -> Self {
-        Self { read_every_ms: 25, heartbeat_every_ms: 250, page_entries: 8_192 }
+        Self { read_every_ms: 25, heartbeat_every_ms: 250, page_entries: 16_384 }
     }
 }
 

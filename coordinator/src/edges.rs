@@ -44,16 +44,16 @@ impl EdgeRegistry {
     /// The edge whose own credential this is.
     #[must_use]
     pub fn authenticate(&self, credential: &str) -> Option<String> {
-        self.find(credential, |kind| kind == Kind::Edge)
+        self.find(credential).filter(|(_, kind)| *kind == Kind::Edge).map(|(edge, _)| edge)
     }
 
-    /// The edge whose credential this is, its own one or its feed credential: good for the feed.
+    /// The edge whose credential this is, its own one or its feed credential: good for the feed. And which of the two.
     #[must_use]
-    pub fn authenticate_follower(&self, credential: &str) -> Option<String> {
-        self.find(credential, |_| true)
+    pub fn authenticate_follower(&self, credential: &str) -> Option<(String, Kind)> {
+        self.find(credential)
     }
 
-    fn find(&self, credential: &str, is_good: impl FnOnce(Kind) -> bool) -> Option<String> {
+    fn find(&self, credential: &str) -> Option<(String, Kind)> {
         let Presented { edge_id, kind, proof } = parse(credential)?;
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         // An id is no secret; one that is not known is compared all the same.
@@ -63,7 +63,7 @@ impl EdgeRegistry {
             Kind::Feed => feed_proof(&stored.unwrap_or_default()),
         };
         let matches: bool = proof.ct_eq(&expected).into();
-        (matches && stored.is_some() && is_good(kind)).then(|| edge_id.to_owned())
+        (matches && stored.is_some()).then(|| (edge_id.to_owned(), kind))
     }
 
     pub(crate) fn is_at(&self, list: &str) -> bool {
@@ -194,8 +194,8 @@ mod tests {
         assert_eq!(registry.authenticate_follower(&feed), None);
         registry.0.write().unwrap().hashes.insert("edge-1".to_owned(), hash(&[0xff; 32]));
         assert_eq!(registry.authenticate(&own).as_deref(), Some("edge-1"));
-        assert_eq!(registry.authenticate_follower(&own).as_deref(), Some("edge-1"));
-        assert_eq!(registry.authenticate_follower(&feed).as_deref(), Some("edge-1"));
+        assert_eq!(registry.authenticate_follower(&own), Some(("edge-1".to_owned(), Kind::Edge)));
+        assert_eq!(registry.authenticate_follower(&feed), Some(("edge-1".to_owned(), Kind::Feed)));
         assert_eq!(registry.authenticate(&feed), None, "it opens the feed alone");
         for bad in ["", &own[..own.len() - 1], &own.replace("edge-1", "edge-2"), &feed.replacen("ekf_", "ek_", 1)] {
             assert_eq!((registry.authenticate(bad), registry.authenticate_follower(bad)), (None, None), "{bad}");

@@ -75,6 +75,8 @@ pub struct Metrics {
     pub feed_entries: Gauge,
     /// Polls held now.
     pub feed_polls: Gauge,
+    /// Those of them that relays ask.
+    pub feed_relay_polls: Gauge,
     /// Age of the feed's answers in milliseconds, at the scrape.
     pub feed_age_ms: Gauge,
     /// Transactions by how they ended, if not well: `unavailable`, `commit_unknown`, …
@@ -109,6 +111,7 @@ impl Metrics {
             feed_reconnects: Counter::default(),
             feed_entries: Gauge::default(),
             feed_polls: Gauge::default(),
+            feed_relay_polls: Gauge::default(),
             feed_age_ms: Gauge::default(),
             database_errors: Family::default(),
         };
@@ -127,6 +130,7 @@ impl Metrics {
         registry.register("feed_reconnects", "Times the feed's connection was lost", m.feed_reconnects.clone());
         registry.register("feed_entries", "Feed entries in memory", m.feed_entries.clone());
         registry.register("feed_held_polls", "Polls held now", m.feed_polls.clone());
+        registry.register("feed_held_relay_polls", "Polls of relays held now", m.feed_relay_polls.clone());
         registry.register("feed_age_milliseconds", "Age of the feed's answers; -1: none", m.feed_age_ms.clone());
         registry.register("database_errors", "Database operations that failed", m.database_errors.clone());
         metrics.registry = Arc::new(registry);

@@ -35,6 +35,7 @@ use crate::edges::EdgeRegistry;
 use crate::keys::KeyStore;
 use crate::metrics::Metrics;
 use moment::ms_rounded_up;
+use poll::Asker;
 
 /// What the reader needs.
 pub struct Options {
@@ -74,12 +75,18 @@ pub enum Readiness {
 struct Shared {
     loaded: RwLock<Option<Source>>,
     bodies: Mutex<Bodies>,
-    /// The number of the last change; held polls wait for the next.
+    /// The number of the last change; held polls of edges wait for the next.
     changes: watch::Sender<u64>,
-    /// Wakes the reader.
+    /// The same for relays, which are told first.
+    changes_for_relays: watch::Sender<u64>,
+    /// Wakes the reader: it reads at once.
     wake: Notify,
+    /// Somebody asks again after nobody did: the reader reads as often as it does while polls wait.
+    asked: Notify,
     beat_wanted: AtomicBool,
     waiting: AtomicUsize,
+    /// Those of them that relays ask.
+    relays: AtomicUsize,
     /// Polls whose cursor is ahead of the last read (they came from another coordinator).
     behind: AtomicUsize,
     draining: watch::Sender<bool>,
@@ -116,9 +123,12 @@ impl FeedHandle {
             loaded: RwLock::new(None),
             bodies: Mutex::default(),
             changes: watch::Sender::new(0),
+            changes_for_relays: watch::Sender::new(0),
             wake: Notify::new(),
+            asked: Notify::new(),
             beat_wanted: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            relays: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
             fatal: watch::Sender::new(None),
@@ -183,6 +193,12 @@ impl FeedHandle {
         self.0.waiting.load(Ordering::Relaxed)
     }
 
+    /// Those of them that relays ask.
+    #[must_use]
+    pub fn held_by_relays(&self) -> usize {
+        self.0.relays.load(Ordering::Relaxed)
+    }
+
     /// Answers every held poll now, and every new one at once: the service is shutting down.
     pub fn drain(&self) {
         self.0.draining.send_replace(true);
@@ -234,14 +250,24 @@ impl Shared {
         self.metrics.feed_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.metrics.feed_reads.inc();
         if changed || moved_on {
-            // Polls that wait for a position look again too; there are few of them.
-            self.changes.send_if_modified(|told| {
-                let news = *told != change;
-                *told = change;
-                news || self.behind.load(Ordering::Relaxed) > 0
-            });
+            // Relays first: whoever is woken first is answered first, and edges wait for what relays are told.
+            for asker in [Asker::Relay, Asker::Edge] {
+                self.changes(asker).send_if_modified(|told| {
+                    let news = *told != change;
+                    *told = change;
+                    // Polls that wait for a position look again too; there are few of them.
+                    news || self.behind.load(Ordering::Relaxed) > 0
+                });
+            }
         }
         Ok(())
+    }
+
+    const fn changes(&self, asker: Asker) -> &watch::Sender<u64> {
+        match asker {
+            Asker::Edge => &self.changes,
+            Asker::Relay => &self.changes_for_relays,
+        }
     }
 
     fn bodies(&self) -> MutexGuard<'_, Bodies> {
@@ -308,7 +334,7 @@ mod tests {
         /// Whom the answer names to a poll that is held already when this is told.
         async fn answered(mut self, from: &str, to: &str, users: &[u64]) -> Vec<u64> {
             let (feed, question) = (self.feed.clone(), question(from));
-            let (reply, ()) = tokio::join!(biased; feed.poll(&question), async { self.tell(to, users) });
+            let (reply, ()) = tokio::join!(biased; feed.poll(&question, Asker::Edge), async { self.tell(to, users) });
             let Ok(reply) = reply else { panic!("an answer") };
             let answer = Answer::decode(&[reply.head, reply.body.to_vec()].concat()).unwrap();
             assert!(answer.head.held_ms < 10_000, "at once, not when its hold is over");
@@ -322,6 +348,32 @@ mod tests {
         told.tell("20:20:", &[1]);
         // Nothing comes after this: no later change, and no later position.
         assert_eq!(told.answered("20:20:", "30:30:", &[2]).await, [2]);
+    }
+
+    #[tokio::test]
+    async fn a_relay_is_answered_before_edges_that_asked_earlier() {
+        let mut told = Told::new();
+        told.tell("20:20:", &[1]);
+        let answered = Arc::new(Mutex::new(Vec::new()));
+        let mut held = Vec::new();
+        for asker in [Asker::Edge, Asker::Edge, Asker::Relay] {
+            let (feed, answered) = (told.feed.clone(), Arc::clone(&answered));
+            held.push(tokio::spawn(async move {
+                let reply = feed.poll(&question("20:20:"), asker).await;
+                assert!(reply.is_ok_and(|reply| reply.body.len() > 20));
+                answered.lock().unwrap().push(asker);
+            }));
+        }
+        while told.feed.held() < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(told.feed.held_by_relays(), 1);
+        told.tell("30:30:", &[2]);
+        for held in held {
+            held.await.unwrap();
+        }
+        assert_eq!(*answered.lock().unwrap(), [Asker::Relay, Asker::Edge, Asker::Edge]);
+        assert_eq!((told.feed.held(), told.feed.held_by_relays()), (0, 0));
     }
 
     #[tokio::test]

@@ -43,6 +43,15 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// An edge, for itself.
+    Edge,
+    /// A relay, for all the edges behind it: it is answered before them.
+    Relay,
+}
+
 /// Counts something up for as long as it lives.
 struct Counted<'a>(&'a AtomicUsize);
 
@@ -65,7 +74,7 @@ impl FeedHandle {
     /// # Errors
     /// [`Failure::NotReady`] while nothing fresh enough was read, [`Failure::Unknown`] for a cursor from ahead,
     /// [`Failure::Overloaded`] when too many polls are held.
-    pub async fn poll(&self, question: &Question) -> Result<Reply, Failure> {
+    pub async fn poll(&self, question: &Question, asker: Asker) -> Result<Reply, Failure> {
         let shared = &*self.0;
         let (_held, before) = Counted::new(&shared.waiting);
         if before >= shared.max_polls {
@@ -73,12 +82,16 @@ impl FeedHandle {
         }
         if before == 0 {
             // The reader has been slow while nobody asked.
-            shared.wake.notify_one();
+            shared.asked.notify_one();
         }
         let mut behind = None;
-        let mut changes = shared.changes.subscribe();
+        let relay = (asker == Asker::Relay).then(|| Counted::new(&shared.relays));
+        let mut changes = shared.changes(asker).subscribe();
         let mut draining = shared.draining.subscribe();
         let mut held = shared.with_loaded(|loaded| Held::new(loaded, moment::now()));
+        if let Some((_, relays)) = relay {
+            held = held.of_relay(relays);
+        }
         loop {
             let _ = changes.borrow_and_update();
             let drains = *draining.borrow();

@@ -14,7 +14,7 @@ use edgekeep_shared::position::Position;
 use edgekeep_shared::revision::Revision;
 use edgekeep_shared::source::{Behind, Read, Row, Source, durable_after};
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::heartbeat::{Beat, BeatError, Heartbeat, random_instance};
 use super::moment::{self, Moment};
@@ -179,11 +179,20 @@ impl Reader {
 
     /// Waits until somebody needs the next turn: a poke, a heartbeat that is due, or the next read while polls wait.
     async fn wait(&self, read_began: Instant, next_beat: Instant) {
-        let every = Duration::from_millis(self.options.config.read_every_ms);
+        let next_read = next_beat.min(read_began + Duration::from_millis(self.options.config.read_every_ms));
         let waiting = self.shared.waiting.load(Ordering::Relaxed) > 0;
-        let until = if waiting { next_beat.min(read_began + every) } else { next_beat };
-        if timeout(until.saturating_duration_since(Instant::now()), self.shared.wake.notified()).await.is_ok() {
-            sleep((read_began + READ_SPACING).saturating_duration_since(Instant::now())).await;
+        let poked = if waiting {
+            timeout_at(next_read, self.shared.wake.notified()).await.is_ok()
+        } else {
+            tokio::select! {
+                () = self.shared.wake.notified() => true,
+                // Not at once, or polls that are not held would each cost a read.
+                () = self.shared.asked.notified() => timeout_at(next_read, self.shared.wake.notified()).await.is_ok(),
+                () = sleep_until(next_beat) => false,
+            }
+        };
+        if poked {
+            sleep_until(read_began + READ_SPACING).await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use edgekeep_shared::api::KeysRequest;
@@ -14,11 +14,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::body;
-use super::guard::{From, Service};
 use super::reply::{Refusal, json_answer, panicked, text_answer};
+use super::routes::Door;
 use crate::app::App;
 use crate::failure::Failure;
-use crate::feed::poll::Reply;
+use crate::feed::poll::{Asker, Reply};
 use crate::feed::{FeedHandle, Readiness};
 use crate::metrics::Metrics;
 use crate::{account, login, metrics};
@@ -26,10 +26,8 @@ use crate::{account, login, metrics};
 /// Answers up to this size are sent in one piece; longer ones share the entries' bytes with other polls.
 const ONE_PIECE_BYTES: usize = 16 * 1024;
 
-type Shared = State<Arc<Service>>;
-
 /// Reads a JSON request, lets `work` decide, answers in JSON.
-async fn door<Q, A, F>(request: Request, work: F) -> Response
+async fn json_door<Q, A, F>(request: Request, work: F) -> Response
 where
     Q: DeserializeOwned,
     A: Serialize,
@@ -45,36 +43,22 @@ where
     }
 }
 
-pub(super) async fn sign_in(State(service): Shared, request: Request) -> Response {
-    door(request, async |question| login::login(&service.app, question).await).await
-}
-
-pub(super) async fn sign_out(State(service): Shared, request: Request) -> Response {
-    door(request, async |question| account::logout(&service.app, question).await).await
-}
-
-pub(super) async fn sign_out_everywhere(State(service): Shared, request: Request) -> Response {
-    door(request, async |question| account::logout_everywhere(&service.app, question).await).await
-}
-
-pub(super) async fn change_password(State(service): Shared, request: Request) -> Response {
-    door(request, async |question| account::change_password(&service.app, question).await).await
-}
-
-pub(super) async fn sessions(State(service): Shared, request: Request) -> Response {
-    door(request, async |question| account::list_sessions(&service.app, question).await).await
-}
-
-pub(super) async fn end_session(State(service): Shared, request: Request) -> Response {
-    door(request, async |question| account::end_session(&service.app, question).await).await
-}
-
-pub(super) async fn check(State(service): Shared, request: Request) -> Response {
-    door(request, async |question| service.app.checks.check(question).await).await
-}
-
-pub(super) async fn keys(State(service): Shared, request: Request) -> Response {
-    door(request, async |question: KeysRequest| key_set(&service.app, &question)).await
+/// The doors of edges, but the feed. `edge`: whose credential came with this.
+pub(super) async fn door(app: &Arc<App>, door: Door, edge: Option<&str>, request: Request) -> Response {
+    match door {
+        Door::Login => json_door(request, async |question| login::login(app, question).await).await,
+        Door::Logout => json_door(request, async |question| account::logout(app, question).await).await,
+        Door::LogoutEverywhere => {
+            json_door(request, async |question| account::logout_everywhere(app, question).await).await
+        }
+        Door::Password => json_door(request, async |question| account::change_password(app, question).await).await,
+        Door::Check => json_door(request, async |question| app.checks.check(question).await).await,
+        Door::Sessions => json_door(request, async |question| account::list_sessions(app, question).await).await,
+        Door::EndSession => json_door(request, async |question| account::end_session(app, question).await).await,
+        Door::Keys => json_door(request, async |question: KeysRequest| key_set(app, &question)).await,
+        Door::Follower => follower(edge),
+        Door::Feed | Door::Health | Door::Ready | Door::Metrics => panicked(),
+    }
 }
 
 fn key_set(app: &App, request: &KeysRequest) -> Result<edgekeep_shared::api::KeysAnswer, Failure> {
@@ -83,16 +67,13 @@ fn key_set(app: &App, request: &KeysRequest) -> Result<edgekeep_shared::api::Key
     app.keys.answer(request, &settings, now_ms)
 }
 
-pub(super) async fn feed(State(service): Shared, request: Request) -> Response {
-    answer_poll(&service.app.feed, request).await
-}
-
-pub(crate) async fn answer_poll(feed: &FeedHandle, request: Request) -> Response {
+/// A poll of the feed.
+pub(crate) async fn poll(feed: &FeedHandle, asker: Asker, request: Request) -> Response {
     let question = match body::question(request).await {
         Ok(question) => question,
         Err(problem) => return Refusal::from(problem).into_response(),
     };
-    match feed.poll(&question).await {
+    match feed.poll(&question, asker).await {
         Ok(reply) => feed_answer(reply),
         Err(failure) => Refusal::from(failure).into_response(),
     }
@@ -116,24 +97,20 @@ fn feed_answer(reply: Reply) -> Response {
 }
 
 /// Whose credential came with this.
-pub(crate) async fn follower(request: Request) -> Response {
-    match request.extensions().get::<From>() {
-        Some(From(edge)) => json_answer(&json!({ "edge": edge })),
+pub(crate) fn follower(edge: Option<&str>) -> Response {
+    match edge {
+        Some(edge) => json_answer(&json!({ "edge": edge })),
         None => panicked(),
     }
 }
 
 /// This process runs and answers.
-pub(crate) async fn health() -> Response {
+pub(crate) fn health() -> Response {
     json_answer(&json!({ "status": "ok" }))
 }
 
 /// Polls are answered here: what a load balancer asks for.
-pub(super) async fn ready(State(service): Shared) -> Response {
-    answer_readiness(&service.app.feed)
-}
-
-pub(crate) fn answer_readiness(feed: &FeedHandle) -> Response {
+pub(crate) fn ready(feed: &FeedHandle) -> Response {
     let readiness = feed.readiness();
     let (status, word, age_ms) = match readiness {
         Readiness::Ready { age_ms } => (StatusCode::OK, "ready", Some(age_ms)),
@@ -150,12 +127,9 @@ pub(crate) fn answer_readiness(feed: &FeedHandle) -> Response {
 }
 
 /// Counters for Prometheus.
-pub(super) async fn show_metrics(State(service): Shared) -> Response {
-    answer_metrics(&service.app.metrics, &service.app.feed)
-}
-
-pub(crate) fn answer_metrics(metrics: &Metrics, feed: &FeedHandle) -> Response {
+pub(crate) fn metrics(metrics: &Metrics, feed: &FeedHandle) -> Response {
     metrics.feed_polls.set(i64::try_from(feed.held()).unwrap_or(i64::MAX));
+    metrics.feed_relay_polls.set(i64::try_from(feed.held_by_relays()).unwrap_or(i64::MAX));
     let age_ms = match feed.readiness() {
         Readiness::Ready { age_ms } | Readiness::TooOld { age_ms } => i64::try_from(age_ms).unwrap_or(i64::MAX),
         Readiness::NotLoaded | Readiness::Draining => -1,

@@ -1,4 +1,4 @@
-//! The service: the listener, the router and its limits.
+//! The service: the listener and its limits.
 //!
 //! What this module guarantees:
 //! - Only what stands in [`routes::ROUTES`] is served; everything else is 404 or 405, as problem+json.
@@ -14,31 +14,24 @@ pub mod stopped;
 pub(crate) mod handlers;
 pub(crate) mod reply;
 
-use std::any::Any;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get, post};
-use edgekeep_shared::problem::{Code, Problem};
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
 use crate::config::HttpConfig;
 use crate::feed::FeedHandle;
-use guard::{Service, guard};
-use reply::{Refusal, blank, panicked};
-use routes::{Door, ROUTES};
+use guard::{Serve, Service, around};
 
 /// How long a request's headers may take to arrive; also how long a connection may stay idle.
 const HEADERS_LIMIT: Duration = Duration::from_secs(30);
@@ -59,66 +52,19 @@ pub enum ServeError {
     Stopped(String),
 }
 
-fn handler(door: Door) -> MethodRouter<Arc<Service>> {
-    match door {
-        Door::Login => post(handlers::sign_in),
-        Door::Logout => post(handlers::sign_out),
-        Door::LogoutEverywhere => post(handlers::sign_out_everywhere),
-        Door::Password => post(handlers::change_password),
-        Door::Check => post(handlers::check),
-        Door::Sessions => post(handlers::sessions),
-        Door::EndSession => post(handlers::end_session),
-        Door::Keys => post(handlers::keys),
-        Door::Feed => post(handlers::feed),
-        Door::Follower => get(handlers::follower),
-        Door::Health => get(handlers::health),
-        Door::Ready => get(handlers::ready),
-        Door::Metrics => get(handlers::show_metrics),
-    }
-}
-
-pub(crate) async fn not_found() -> Response {
-    blank(StatusCode::NOT_FOUND)
-}
-
-pub(crate) async fn wrong_method() -> Response {
-    Refusal::from(Problem::new(Code::MethodNotAllowed, "This path takes another method: see Allow.")).into_response()
-}
-
-pub(crate) fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    tracing::error!(panic = text, "a request panicked");
-    panicked()
-}
-
-/// The whole service as a router.
-pub fn router(app: Arc<App>) -> Router {
-    let service = Arc::new(Service::new(app));
-    let mut router = Router::new();
-    for route in &ROUTES {
-        router = router.route(route.path, handler(route.door));
-    }
-    router
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(not_found)
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(from_fn_with_state(Arc::clone(&service), guard))
-        .with_state(service)
-}
-
 /// Serves until `shutdown` resolves, then drains. Held polls are released at once; requests in flight have
 /// `http.drain_ms`.
 ///
 /// # Errors
 /// When this coordinator must stop: see [`crate::feed::FeedHandle::stopped`].
 pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    serve_router(router(Arc::clone(&app)), &app.config.http, &app.feed, listener, shutdown).await
+    let service = Arc::new(Service::new(Arc::clone(&app)));
+    serve_all(service, &app.config.http, &app.feed, listener, shutdown).await
 }
 
-/// The same for any router whose held polls are those of `feed`.
-pub(crate) async fn serve_router(
-    router: Router,
+/// The same for whatever holds the polls of `feed`.
+pub(crate) async fn serve_all(
+    serve: Arc<impl Serve>,
     http: &HttpConfig,
     feed: &FeedHandle,
     listener: TcpListener,
@@ -155,7 +101,11 @@ pub(crate) async fn serve_router(
         };
         // Answers are small and waited for.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let serve = Arc::clone(&serve);
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let serve = Arc::clone(&serve);
+            async move { Ok::<_, Infallible>(around(&*serve, request.map(Body::new)).await) }
+        });
         let builder = Arc::clone(&builder);
         let watcher = graceful.watcher();
         tokio::spawn(async move {

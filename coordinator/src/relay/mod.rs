@@ -22,20 +22,17 @@ mod upstream;
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::feed::FeedHandle;
-use crate::http::guard::{around, credential, note_caller, unauthorized};
+use crate::feed::poll::Asker;
+use crate::http::guard::{Serve, credential, note_caller, unauthorized, wrong_method};
 use crate::http::reply::{Refusal, blank_with};
 use crate::http::routes::{Caller, Door, Route};
 use crate::http::{self, ServeError, handlers};
@@ -75,57 +72,46 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    http::serve_router(router(Arc::clone(&relay)), &config.http, &relay.feed, listener, shutdown).await
+    let feed = relay.feed.clone();
+    http::serve_all(relay, &config.http, &feed, listener, shutdown).await
 }
 
-fn router(relay: Arc<Relay>) -> Router {
-    Router::new()
-        .route("/v1/feed", post(poll))
-        .route("/v1/feed/follower", get(handlers::follower))
-        .route("/healthz", get(handlers::health))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .method_not_allowed_fallback(http::wrong_method)
-        .fallback(http::not_found)
-        .layer(CatchPanicLayer::custom(http::answer_panic))
-        .layer(from_fn_with_state(Arc::clone(&relay), guard))
-        .with_state(relay)
-}
+impl Serve for Relay {
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
 
-async fn poll(State(relay): State<Arc<Relay>>, request: Request) -> Response {
-    handlers::answer_poll(&relay.feed, request).await
-}
-
-async fn ready(State(relay): State<Arc<Relay>>) -> Response {
-    handlers::answer_readiness(&relay.feed)
-}
-
-async fn metrics(State(relay): State<Arc<Relay>>) -> Response {
-    handlers::answer_metrics(&relay.metrics, &relay.feed)
-}
-
-async fn guard(State(relay): State<Arc<Relay>>, request: Request, next: Next) -> Response {
-    around(&relay.metrics, request, |route, request| admit(&relay, route, request, next)).await
-}
-
-async fn admit(relay: &Relay, route: Option<&'static Route>, mut request: Request, next: Next) -> Response {
-    match route {
-        Some(Route { door: Door::Feed | Door::Follower, .. }) => {
-            let Some(credential) = credential(request.headers()) else { return unauthorized(&relay.metrics) };
-            match relay.callers.verdict(credential).await {
-                (edge, Verdict::Counts) => note_caller(&mut request, edge),
-                (_, Verdict::Refused) => return unauthorized(&relay.metrics),
-                (_, Verdict::Unknown) => {
-                    let failure = Failure::NotReady("no upstream tells whether this credential counts");
-                    return Refusal::from(failure).into_response();
+    async fn answer(&self, route: &'static Route, request: Request, edge: &mut Option<String>) -> Response {
+        match (route.door, route.caller) {
+            (Door::Feed | Door::Follower, _) => {
+                let Some(credential) = credential(request.headers()) else { return unauthorized(&self.metrics) };
+                match self.callers.verdict(credential).await {
+                    (known, Verdict::Counts) => note_caller(edge, &known),
+                    (_, Verdict::Refused) => return unauthorized(&self.metrics),
+                    (_, Verdict::Unknown) => {
+                        let failure = Failure::NotReady("no upstream tells whether this credential counts");
+                        return Refusal::from(failure).into_response();
+                    }
                 }
             }
-            next.run(request).await
+            (_, Caller::Edge | Caller::Follower) => {
+                return blank_with(
+                    StatusCode::NOT_FOUND,
+                    json!({ "detail": "This is a relay: it answers /v1/feed only. Ask a coordinator." }),
+                );
+            }
+            (_, Caller::Anyone) => {}
         }
-        Some(Route { caller: Caller::Edge | Caller::Follower, .. }) => blank_with(
-            StatusCode::NOT_FOUND,
-            json!({ "detail": "This is a relay: it answers /v1/feed only. Ask a coordinator." }),
-        ),
-        Some(Route { caller: Caller::Anyone, .. }) | None => next.run(request).await,
+        if let Some(refused) = wrong_method(route, request.method()) {
+            return refused;
+        }
+        match route.door {
+            // Edges and relays show the same here: all are answered alike.
+            Door::Feed => handlers::poll(&self.feed, Asker::Edge, request).await,
+            Door::Follower => handlers::follower(edge.as_deref()),
+            Door::Ready => handlers::ready(&self.feed),
+            Door::Metrics => handlers::metrics(&self.metrics, &self.feed),
+            _ => handlers::health(),
+        }
     }
 }

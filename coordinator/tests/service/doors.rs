@@ -147,7 +147,10 @@ async fn every_way_to_ask_wrongly_has_its_answer() {
     );
     let wrong = server.send("POST", "/healthz", &[], b"").await;
     assert_eq!((wrong.status, problem(&wrong).code), (405, Code::MethodNotAllowed));
-    assert!(wrong.header("allow").is_some_and(|allow| allow.contains("GET")));
+    assert_eq!(wrong.header("allow"), Some("GET,HEAD"));
+    let (whole, head) = (server.get("/healthz").await, server.send("HEAD", "/healthz", &[], b"").await);
+    assert_eq!((head.status, head.header("content-length")), (200, whole.header("content-length")));
+    assert!(head.body.is_empty() && !whole.body.is_empty());
 }
 
 #[tokio::test]
@@ -180,8 +183,9 @@ async fn shutting_down_releases_held_polls_and_ends() {
     let at = Answer::decode(&first.body).unwrap();
     let question = cursor(Some((at.head.epoch, at.head.to)), None, 60_000).encode();
     let app = std::sync::Arc::clone(&server.app);
-    let (address, credential) = (server.address, server.credential.clone());
-    let held = tokio::spawn(async move {
+    let address = server.address;
+    let of_a_relay = edgekeep_shared::credential::feed_credential(&server.credential).unwrap();
+    let poll = |credential: String, question: Vec<u8>| async move {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let head = format!(
@@ -193,12 +197,19 @@ async fn shutting_down_releases_held_polls_and_ends() {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await.unwrap();
         all
-    });
+    };
+    let of_an_edge = tokio::spawn(poll(server.credential.clone(), question.clone()));
     until("it is held", || app.feed.held() == 1).await;
+    assert_eq!(app.feed.held_by_relays(), 0);
+    let of_a_relay = tokio::spawn(poll(of_a_relay.to_string(), question));
+    until("it is held", || app.feed.held() == 2).await;
+    assert_eq!(app.feed.held_by_relays(), 1);
     let began = Instant::now();
     let served = server.stop();
-    let answer = held.await.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "an answer, not a broken connection");
+    for held in [of_an_edge, of_a_relay] {
+        let answer = held.await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "an answer, not a broken connection");
+    }
     served.await.unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(5));
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nothing listens any more");

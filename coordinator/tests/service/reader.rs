@@ -37,6 +37,22 @@ async fn nothing_is_read_unless_somebody_needs_it() {
 }
 
 #[tokio::test]
+async fn polls_that_are_answered_at_once_share_the_reads_of_polls_that_are_held() {
+    let database = Database::fresh().await;
+    let rig = quiet(&database).await;
+    let at = rig.load().await;
+    let (began, before) = (Instant::now(), rig.metrics.feed_reads.get());
+    while rig.metrics.feed_reads.get() < before + 10 {
+        rig.after(&at, 0).await;
+        assert!(began.elapsed() < Duration::from_secs(20), "they must be read for all the same");
+        tokio::task::yield_now().await;
+    }
+    let reads = rig.metrics.feed_reads.get() - before;
+    let most = most_since(began, feed_config().read_every_ms);
+    assert!(reads <= most, "{reads} reads where {most} are enough");
+}
+
+#[tokio::test]
 async fn what_is_committed_elsewhere_is_read_while_a_poll_is_held() {
     let database = Database::fresh().await;
     database.users(1).await;

@@ -6,6 +6,7 @@ use edgekeep::check::{self, CheckHandle};
 use edgekeep::config::FeedConfig;
 use edgekeep::edges::EdgeRegistry;
 use edgekeep::failure::Failure;
+use edgekeep::feed::poll::Asker;
 use edgekeep::feed::{self, FeedHandle, Readiness};
 use edgekeep::keys::KeyStore;
 use edgekeep::metrics::Metrics;
@@ -66,7 +67,7 @@ impl Rig {
 
     /// Asks, and decodes what comes.
     pub async fn ask(&self, question: &Question) -> Result<Answer, Failure> {
-        let reply = self.feed.poll(question).await?;
+        let reply = self.feed.poll(question, Asker::Edge).await?;
         let answer = Answer::decode(&[reply.head, reply.body.to_vec()].concat()).expect("an answer");
         assert_eq!(answer.head.nonce, question.nonce);
         Ok(answer)

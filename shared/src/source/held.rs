@@ -1,11 +1,11 @@
 //! A question that is held: when it is answered, and when the shell looks at it again.
 //!
-//! Guarantee: it is answered as soon as something lies past its cursor (after the coalescing gap), when the key set or
-//! the settings change, when its hold is over, or when the coordinator shuts down.
+//! Guarantee: it is answered as soon as something lies past its cursor (after the coalescing gap, unless a relay asks), when
+//! the key set or the settings change, when its hold is over, or when the coordinator shuts down.
 
 use core::time::Duration;
 
-use super::{Source, Unseen};
+use super::{FEW_POLLERS, Source, Unseen};
 use crate::feed::{PageToken, Question};
 use crate::moment::{Moment, ms_rounded_down};
 use crate::position::Position;
@@ -31,6 +31,8 @@ pub struct Held {
     /// The first wave that its entries fall into stays its own.
     wave: Option<Duration>,
     behind: bool,
+    /// It is answered with others, in waves.
+    gathered: bool,
 }
 
 /// What a look at a held question says.
@@ -82,7 +84,14 @@ impl Held {
     /// A question that has just come.
     #[must_use]
     pub fn new(source: Option<&Source>, now: Moment) -> Self {
-        Self { asked: now.monotonic, first_versions: source.map(versions), wave: None, behind: false }
+        Self { asked: now.monotonic, first_versions: source.map(versions), wave: None, behind: false, gathered: true }
+    }
+
+    /// A relay asks: many edges wait for what it is told, so it waits for no wave. `held`: how many questions of relays are
+    /// held beside it; a crowd of relays is gathered like a crowd of edges.
+    #[must_use]
+    pub const fn of_relay(self, held: usize) -> Self {
+        Self { gathered: held >= FEW_POLLERS, ..self }
     }
 
     /// Looks once: an answer, or how to wait.
@@ -120,7 +129,7 @@ impl Held {
                     return Ok(Look::Wait(Wait { until, on_change: true, catch_up }));
                 }
                 let wave = self.wave.unwrap_or(source.wave_at);
-                if now.monotonic < wave {
+                if self.gathered && now.monotonic < wave {
                     self.wave = Some(wave);
                     // Whatever changes until its wave is in the answer anyway.
                     return Ok(Look::Wait(Wait { until: wave.min(until), on_change: false, catch_up: false }));
@@ -216,6 +225,22 @@ mod tests {
         source.publish(Read { read_at_ms: 100, ..read(vec![], 21) }, behind(20), 1_000, 8, at(20));
         let wait = Wait { until: Duration::from_millis(206), on_change: true, catch_up: false };
         assert!(matches!(held.look(Some(&source), &question, at(20), false), Ok(Look::Wait(told)) if told == wait));
+    }
+
+    #[test]
+    fn a_relay_waits_for_no_wave_unless_there_is_a_crowd_of_them() {
+        let (mut source, question) = (source(), question(20));
+        let held = Held::new(Some(&source), at(5));
+        source.publish(read(vec![ROW], 21), behind(5), 1_000, 8, at(5));
+        for (mut held, at_once) in [(held, false), (held.of_relay(63), true), (held.of_relay(64), false)] {
+            let look = held.look(Some(&source), &question, at(6), false);
+            assert_eq!(matches!(look, Ok(Look::Answer(_))), at_once, "{held:?}");
+        }
+        // With nothing past its cursor it waits like any other.
+        let mut held = held.of_relay(0);
+        let seen = Question { from: Some(Position { xmax: 21, xip: vec![] }), ..question };
+        let wait = Wait { until: Duration::from_millis(205), on_change: true, catch_up: false };
+        assert!(matches!(held.look(Some(&source), &seen, at(6), false), Ok(Look::Wait(told)) if told == wait));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!   only at a page's end.
 //! - Pruning goes by database time only.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 
@@ -64,11 +64,17 @@ pub enum Unseen<'a> {
     Since(u64),
 }
 
+fn row_at((place, (revision, needed_until_ms)): (&Place, &(Revision, u64))) -> Row {
+    Row { user_id: UserId(place.1), revision: *revision, needed_until_ms: *needed_until_ms, feed_xid: place.0 }
+}
+
 /// All entries that could still be needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Store {
-    by_user: HashMap<u64, Row>,
-    by_place: BTreeSet<Place>,
+    /// The transaction of each user's place.
+    by_user: HashMap<u64, u64>,
+    /// Revision and `needed_until`, where pages are read: to look up each entry of a page by its user took most of the time.
+    by_place: BTreeMap<Place, (Revision, u64)>,
     by_expiry: BTreeSet<(u64, u64)>,
 }
 
@@ -89,10 +95,9 @@ impl Store {
     /// Takes in a row as read from the database.
     pub fn put(&mut self, row: Row) -> Put {
         let user = row.user_id.0;
-        let Some(old) = self.by_user.get(&user).copied() else {
-            self.by_user.insert(user, row);
-            self.by_place.insert((row.feed_xid, user));
-            self.by_expiry.insert((row.needed_until_ms, user));
+        let place = self.by_user.get(&user).map(|feed_xid| (*feed_xid, user));
+        let Some(old) = place.and_then(|place| self.by_place.get_key_value(&place)).map(row_at) else {
+            self.insert(row);
             return Put::Changed;
         };
         let merged = Row {
@@ -103,12 +108,17 @@ impl Store {
         if merged == old {
             return Put::Unchanged;
         }
-        self.by_user.insert(user, merged);
         self.by_place.remove(&(old.feed_xid, user));
-        self.by_place.insert((merged.feed_xid, user));
         self.by_expiry.remove(&(old.needed_until_ms, user));
-        self.by_expiry.insert((merged.needed_until_ms, user));
+        self.insert(merged);
         if merged.feed_xid < old.feed_xid { Put::MovedBack } else { Put::Changed }
+    }
+
+    fn insert(&mut self, row: Row) {
+        let user = row.user_id.0;
+        self.by_user.insert(user, row.feed_xid);
+        self.by_place.insert((row.feed_xid, user), (row.revision, row.needed_until_ms));
+        self.by_expiry.insert((row.needed_until_ms, user));
     }
 
     /// Forgets what nobody needs any more at this database time.
@@ -118,8 +128,8 @@ impl Store {
                 return;
             }
             self.by_expiry.pop_first();
-            if let Some(row) = self.by_user.remove(&user) {
-                self.by_place.remove(&(row.feed_xid, user));
+            if let Some(feed_xid) = self.by_user.remove(&user) {
+                self.by_place.remove(&(feed_xid, user));
             }
         }
     }
@@ -149,25 +159,22 @@ impl Store {
     /// The entries past a question's cursor. For a cursor of this epoch only the ranges that can hold some are
     /// walked: its transactions in progress, and everything from its `xmax` on.
     fn unseen<'s>(&'s self, unseen: Unseen<'s>, after: Option<Place>) -> Box<dyn Iterator<Item = Row> + 's> {
-        let row = move |place: &Place| self.by_user.get(&place.1).copied();
-        let later = move |place: &&Place| after.is_none_or(|after| **place > after);
+        let later = move |(place, _): &(&Place, &(Revision, u64))| after.is_none_or(|after| **place > after);
         // A page begins where the last one ended, without a walk over those before it.
         let rest = || self.by_place.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
         match unseen {
-            Unseen::All => Box::new(rest().filter_map(row)),
+            Unseen::All => Box::new(rest().map(row_at)),
             Unseen::After(position) => {
                 let in_progress = position.xip.iter().flat_map(|xid| self.by_place.range((*xid, 0)..=(*xid, u64::MAX)));
                 let from = after.map_or((position.xmax, 0), |after| after.max((position.xmax, 0)));
-                Box::new(in_progress.chain(self.by_place.range(from..)).filter(later).filter_map(row))
+                Box::new(in_progress.chain(self.by_place.range(from..)).filter(later).map(row_at))
             }
             Unseen::Since(number) => {
                 let from = (number.saturating_add(1), 0);
-                Box::new(
-                    self.by_place.range(after.map_or(from, |after| after.max(from))..).filter(later).filter_map(row),
-                )
+                Box::new(self.by_place.range(after.map_or(from, |after| after.max(from))..).filter(later).map(row_at))
             }
             Unseen::AfterInEpoch(position, epoch) => Box::new(
-                rest().filter_map(row).filter(move |row| !position.sees(row.feed_xid) || row.revision.epoch() > epoch),
+                rest().map(row_at).filter(move |row| !position.sees(row.feed_xid) || row.revision.epoch() > epoch),
             ),
         }
     }

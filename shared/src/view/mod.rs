@@ -86,6 +86,9 @@ impl View {
         if let Err(why) = self.cursor.admit(question, head) {
             return Applied::Dropped(why);
         }
+        if head.next_page.is_some() {
+            self.table.expect_more();
+        }
         for entry in &answer.entries {
             if self.table.raise(entry.user_id, entry.revision, entry.needed_until_ms).is_err() {
                 self.reset();
@@ -96,6 +99,7 @@ impl View {
         if !self.cursor.advance(head) {
             return Applied::More;
         }
+        self.table.fit();
         self.overflowed = false;
         self.pruned_to_ms = self.pruned_to_ms.max(head.read_at_ms);
         self.lease.extend(true_at(sent.at_ms, head.held_ms, head.age_ms), head.max_staleness_ms, head.keys_version);

@@ -19,6 +19,10 @@ const FINGERPRINT_BITS: u32 = 48;
 pub const MAX_USERS: usize = 2_000_000;
 /// Width of a bucket of `needed_until`; times are rounded up to it.
 const BUCKET_MS: u64 = 4_096;
+/// A full segment grows by this part of it…
+const GROWTH: usize = 16;
+/// …and by this part while a load is under way: the fuller a table, the longer the way to a hole.
+const LOADING_GROWTH: usize = 12;
 /// Bits of the revision's counter that are kept; higher counts saturate, upwards.
 const COUNTER_MAX: u64 = u32::MAX as u64;
 
@@ -54,6 +58,8 @@ pub struct RevisionTable {
     len: usize,
     /// Bucket 0 of every slot stands for this many [`BUCKET_MS`].
     base_bucket: u64,
+    /// Many more entries are to come: see [`Self::expect_more`].
+    expects_more: bool,
 }
 
 /// Spreads user ids over 64 bits; a bijection (splitmix64's finaliser), so that only dropped bits can collide.
@@ -87,10 +93,25 @@ impl RevisionTable {
         let (segment, fingerprint) = Self::place(user_id);
         let slot =
             Slot { fingerprint, epoch: revision.epoch(), counter: revision.counter().min(COUNTER_MAX) as u32, bucket };
-        if self.segments[segment].raise(slot) {
+        let grow_by = if self.expects_more { LOADING_GROWTH } else { GROWTH };
+        if self.segments[segment].raise(slot, grow_by) {
             self.len += 1;
         }
         if self.len > MAX_USERS { Err(TableFull) } else { Ok(()) }
+    }
+
+    /// A load has begun: segments get more room than they need, until [`Self::fit`] takes it back.
+    pub const fn expect_more(&mut self) {
+        self.expects_more = true;
+    }
+
+    /// The load is over: whatever room was taken for it is given back.
+    pub fn fit(&mut self) {
+        if core::mem::take(&mut self.expects_more) {
+            for segment in &mut self.segments {
+                segment.fit();
+            }
+        }
     }
 
     /// The revision below which this user's proofs must ask first.
@@ -145,7 +166,8 @@ impl RevisionTable {
 impl Segment {
     /// Where a fingerprint wants to stand among `slots`: monotone, so that order by place is order by fingerprint.
     const fn home(fingerprint: u64, slots: usize) -> usize {
-        ((fingerprint as u128 * slots as u128) >> FINGERPRINT_BITS) as usize
+        // Of its upper 32 bits: a product in 64 bits is one instruction in wasm, one in 128 a function.
+        (((fingerprint >> (FINGERPRINT_BITS - 32)) * slots as u64) >> 32) as usize
     }
 
     /// Slots that homes point to; a tail behind them takes what is pushed past the end.
@@ -193,11 +215,11 @@ impl Segment {
         self.find(fingerprint).ok().map(|at| (self.epochs[at], self.counters[at]))
     }
 
-    /// Returns whether the fingerprint is new.
-    fn raise(&mut self, slot: Slot) -> bool {
+    /// Returns whether the fingerprint is new. `grow_by`: a segment that is full grows by this part of it.
+    fn raise(&mut self, slot: Slot, grow_by: usize) -> bool {
         loop {
             if self.keys.is_empty() {
-                self.grow();
+                self.grow(grow_by);
             }
             match self.find(slot.fingerprint) {
                 Ok(at) => {
@@ -219,7 +241,7 @@ impl Segment {
                         self.used += 1;
                         return true;
                     }
-                    self.grow();
+                    self.grow(grow_by);
                 }
             }
         }
@@ -229,9 +251,16 @@ impl Segment {
         (0..self.keys.len()).filter_map(|at| self.slot(at)).collect()
     }
 
-    fn grow(&mut self) {
-        let total = (self.keys.len() + self.keys.len() / 16).max(self.keys.len() + 16);
+    fn grow(&mut self, by: usize) {
+        let total = self.keys.len() + (self.keys.len() / by).max(16);
         let slots = self.slots();
+        self.rebuild(slots, total);
+    }
+
+    /// Lays the slots out anew over no more places than they need.
+    fn fit(&mut self) {
+        let slots = self.slots();
+        let total = if slots.is_empty() { 0 } else { slots.len() + slots.len() / 8 + 4 };
         self.rebuild(slots, total);
     }
 
@@ -334,6 +363,25 @@ mod tests {
     }
 
     #[test]
+    fn a_load_takes_no_more_room_than_its_entries_once_it_is_over() {
+        let (mut table, mut seed) = (RevisionTable::default(), 1);
+        let users: Vec<u64> = (0..200_000).map(|_| random(&mut seed)).collect();
+        table.expect_more();
+        for user in &users {
+            table.raise(UserId(*user), Revision(u64::from(*user as u32)), T0).expect("fits");
+        }
+        let loading = table.slot_bytes();
+        table.fit();
+        assert_eq!(table.len(), users.len());
+        assert!(table.slot_bytes() < 17 * users.len() && table.slot_bytes() < loading && loading < 24 * users.len());
+        assert!(users.iter().all(|user| table.get(UserId(*user)) == Some(Revision(u64::from(*user as u32)))));
+        // From here on it grows as it always does.
+        table.fit();
+        table.raise(UserId(random(&mut seed)), Revision(1), T0).expect("fits");
+        assert!(table.slot_bytes() < 17 * users.len());
+    }
+
+    #[test]
     fn an_entry_is_never_dropped_while_it_is_needed() {
         let mut table = RevisionTable::default();
         table.raise(UserId(5), Revision(9), T0).expect("fits");
@@ -382,7 +430,7 @@ mod tests {
         let slot = |nth: u32| Slot { fingerprint: LAST - u64::from(nth), epoch: 1, counter: nth, bucket: 5 };
         let mut segment = Segment::default();
         for nth in 0..300 {
-            assert!(segment.raise(slot(nth)) && !segment.raise(slot(nth)));
+            assert!(segment.raise(slot(nth), GROWTH) && !segment.raise(slot(nth), GROWTH));
         }
         segment.prune(4);
         assert!(segment.slots().is_sorted_by_key(|slot| slot.fingerprint));
