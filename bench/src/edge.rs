@@ -154,6 +154,7 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     bench.note("S1", ratio(&all, OURS, HELLO), &[by_cpu]);
     bench.note("S1-door", ratio(&all, DOOR, HELLO), &[by_cpu]);
     bench.note("S2-jose", ratio(&all, OURS, JOSE), &[by_cpu]);
+    bench.note("S2-ceiling", ratio(&all, HELLO, JOSE), &[by_cpu]);
     bench.note("S2-iron", ratio(&all, OURS, IRON), &[by_cpu]);
     bench.note("S2-central", ratio(&all, OURS, CENTRAL), &[by_cpu, "the session endpoint's own time is not counted"]);
     bench.note("S3", ratio(&all, GATEWAY, PROXY), &[by_cpu]);

@@ -59,6 +59,7 @@ pub const ALL: &[Figure] = &[
     figure("S1", "edge", "request answered by a worker behind the gate ÷ JavaScript hello world", "", AtLeast(0.90)),
     figure("S1-door", "edge", "`GET /auth/session` (JSON of the session) ÷ JavaScript hello world", "", Told),
     figure("S2-jose", "edge", "request answered by a worker behind the gate ÷ `jose` worker", "", AtLeast(1.6)),
+    figure("S2-ceiling", "edge", "JavaScript hello world ÷ `jose` worker: the most that S2-jose can be", "", Told),
     figure("S2-iron", "edge", "the same ÷ `iron-session` worker", "", Told),
     figure("S2-central", "edge", "the same ÷ central-session worker on loopback", "", AtLeast(2.5)),
     figure("S2-latency", "edge", "median latency, central-session worker at 20 ms ÷ ours", "", AtLeast(10.0)),

@@ -14,6 +14,16 @@ const put = (headers, pairs, how) => {
 export const headOf = (request) =>
   `${request.method} ${request.url}\n${request.headers.get("cookie") ?? ""}`;
 
+const encoder = new TextEncoder();
+
+// The same as UTF-8 in `bytes`: how many there are, or 0 if it has no room. The platform copies it in one go, where a
+// string that is handed over is copied character by character, until V8 has compiled that loop after thousands of requests.
+export const headInto = (request, bytes) => {
+  const head = headOf(request);
+  const { read, written } = encoder.encodeInto(head, bytes);
+  return read < head.length ? 0 : written;
+};
+
 export const namesOf = (request) => [...request.headers.keys()].join("\n");
 
 // The request as the origin gets it: at another address if one is given, without some headers and with others.

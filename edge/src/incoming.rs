@@ -64,22 +64,13 @@ impl Incoming {
     /// Reads a request.
     #[must_use]
     pub fn read(request: Request, context: Context, config: Rc<Config>, request_id: String) -> Self {
-        let head = js::head_of(&request);
-        let (method, url, cookies) = split_head(&head);
-        let (target, path, query) = split_url(url);
-        let (cookies, cookies_too_long) = cookies_of(cookies);
-        Self {
-            method: method.to_owned(),
-            target: public_target(target, config.public_https),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            cookies,
-            cookies_too_long,
-            request_id,
-            request,
-            context,
-            config,
-        }
+        let (method, target, path, query, (cookies, cookies_too_long)) = js::with_head(&request, |head| {
+            let (method, url, cookies) = split_head(head);
+            let (target, path, query) = split_url(url);
+            let target = public_target(target, config.public_https);
+            (method.to_owned(), target, path.to_owned(), query.to_owned(), cookies_of(cookies))
+        });
+        Self { method, target, path, query, cookies, cookies_too_long, request_id, request, context, config }
     }
 
     /// A header that decides something: an over-long one counts as missing.
@@ -168,7 +159,7 @@ pub struct Asker {
     pub navigates: bool,
 }
 
-/// Method, address and cookies, as [`js::head_of`] gives them. Neither method nor address can have a space or a line break
+/// Method, address and cookies, as [`js::with_head`] gives them. Neither method nor address can have a space or a line break
 /// in it (RFC 9112 section 3).
 fn split_head(head: &str) -> (&str, &str, &str) {
     let (line, cookies) = head.split_once('\n').unwrap_or((head, ""));

@@ -56,9 +56,10 @@ extern "C" {
 
 #[wasm_bindgen(module = "/src/glue.js")]
 extern "C" {
-    /// Method, address and on a second line the `Cookie` header: `GET https://example.com/x\na=1`.
     #[wasm_bindgen(js_name = headOf)]
-    pub fn head_of(request: &Request) -> String;
+    fn head_of(request: &Request) -> String;
+    #[wasm_bindgen(js_name = headInto)]
+    fn head_into(request: &Request, bytes: &mut [u8]) -> usize;
     /// The names of the request's headers, a line each.
     #[wasm_bindgen(js_name = namesOf)]
     pub fn names_of(request: &Request) -> String;
@@ -79,6 +80,19 @@ extern "C" {
     fn answer(status: u16, body: Option<&str>, shared: &Headers, more: &str) -> Result<Response, JsValue>;
     #[wasm_bindgen(catch, js_name = headersOf)]
     fn headers_of(pairs: &str) -> Result<Headers, JsValue>;
+}
+
+/// What most requests' method, address and cookies have room in.
+const HEAD_BYTES: usize = 2 * 1024;
+
+/// Reads method, address and on a second line the `Cookie` header: `GET https://example.com/x\na=1`.
+pub fn with_head<T>(request: &Request, read: impl FnOnce(&str) -> T) -> T {
+    let mut bytes = [0; HEAD_BYTES];
+    let written = head_into(request, &mut bytes);
+    match bytes.get(..written).map(core::str::from_utf8) {
+        Some(Ok(head)) if written > 0 => read(head),
+        _ => read(&head_of(request)),
+    }
 }
 
 /// A failure on the JavaScript side. What it says is for the log only.

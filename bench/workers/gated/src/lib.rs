@@ -8,14 +8,20 @@ use web_sys::{Request, Response, ResponseInit};
 #[wasm_bindgen]
 pub fn handle(request: Request, env: JsValue, context: JsValue) -> JsValue {
     at_once(async move {
-        let (status, text) = match Gate::check(&request, &env, &context).await {
-            Checked::Allow { identity: Some(user), .. } => (200, format!("Hello, {}\n", user.name)),
-            Checked::Allow { .. } => (200, "Hello\n".to_owned()),
-            Checked::Deny { .. } => (401, "Sign in first\n".to_owned()),
-            _ => (503, "Try again\n".to_owned()),
+        let answer = match Gate::check(&request, &env, &context).await {
+            Checked::Allow { identity: Some(user), .. } => {
+                Response::new_with_opt_str(Some(&format!("Hello, {}\n", user.name)))
+            }
+            Checked::Allow { .. } => Response::new_with_opt_str(Some("Hello\n")),
+            Checked::Deny { .. } => refusal(401, "Sign in first\n"),
+            _ => refusal(503, "Try again\n"),
         };
-        let init = ResponseInit::new();
-        init.set_status(status);
-        Response::new_with_opt_str_and_init(Some(&text), &init).map_or(JsValue::UNDEFINED, JsValue::from)
+        answer.map_or(JsValue::UNDEFINED, JsValue::from)
     })
+}
+
+fn refusal(status: u16, text: &str) -> Result<Response, JsValue> {
+    let init = ResponseInit::new();
+    init.set_status(status);
+    Response::new_with_opt_str_and_init(Some(text), &init)
 }
