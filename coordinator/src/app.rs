@@ -92,7 +92,7 @@ impl App {
 
 /// Refuses to start with the wrong pepper: everybody's right password would be a wrong one, and lock them out.
 async fn check_pepper(pool: &PgPool, hasher: &Hasher) -> anyhow::Result<()> {
-    let mut conn = db::acquire(&pool).await?;
+    let mut conn = db::acquire(pool).await?;
     if db::users::any_with_other_pepper(&mut conn, hasher.pepper_fingerprint()).await? {
         anyhow::bail!(
             "there are password hashes that were made with another pepper than secrets.pepper: configure that one again"

@@ -150,7 +150,9 @@ impl First {
     async fn ask(self, connection: &mut PgConnection) -> Result<(), DbError> {
         match self {
             Self::Ping => connection.ping().await?,
-            Self::Begin => drop(sqlx::query!("BEGIN").execute(connection).await?),
+            Self::Begin => {
+                sqlx::query!("BEGIN").execute(connection).await?;
+            }
         }
         Ok(())
     }
