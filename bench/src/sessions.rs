@@ -1,6 +1,7 @@
 //! `sessions`: S9. Strict checks and renewals against sessions that lie in Postgres, all on one server, each with the
 //! same number of connections to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -12,6 +13,7 @@ use crate::http::{Connection, request};
 use crate::load::{Contender, Drive, Requests, Series, rounds, rounds_with};
 use crate::pgbench::{self, Pgbench};
 use crate::results::Bench;
+use crate::seed::{self, Signer};
 use crate::stats::Spread;
 use crate::workerd::at;
 use crate::world::World;
@@ -26,8 +28,14 @@ const MANY: usize = 64;
 /// An answer that says "current" has more, one that says "ended" has less.
 const CURRENT_BYTES: u64 = 300;
 
+/// One with a new proof has more again.
+const RENEWED_BYTES: u64 = 500;
+/// Sessions that are renewed in turns: more than a machine renews in a second.
+const DUE: usize = 40_000;
+
 const STRICT: &str = "edgekeep: strict checks";
 const RENEW: &str = "edgekeep: renewals";
+const WRITE: &str = "edgekeep: renewals that write";
 const TOWER: &str = "axum, tower-sessions + axum-login";
 const SELECT: &str = "axum, bare SELECT by primary key";
 const BETTER: &str = "Better Auth get-session";
@@ -151,7 +159,40 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     bench.note("S9-tower-renew-64", ratio(&many, RENEW, TOWER), &[by_cpu]);
     bench.note("S9-better-64", ratio(&many, STRICT, BETTER), &[by_cpu]);
     bench.table("Strict checks, 64 at a time", &many);
+
+    say("  renewals that write");
+    let requests = due(&world, &coordinator)?;
+    for (connections, figure, table) in [
+        (drive.connections, "S9-tower-renew-writes", "Renewals that write"),
+        (MANY, "S9-tower-renew-writes-64", "Renewals that write, 64 at a time"),
+    ] {
+        let writing = rounds(
+            &[
+                contender(WRITE, coordinator.port, requests.clone(), pid, RENEWED_BYTES),
+                contender(TOWER, tower.port, get("/me", &tower_cookie), tower.part.pid(), 5),
+            ],
+            Drive { connections, ..drive },
+        )?;
+        bench.note(
+            figure,
+            ratio(&writing, WRITE, TOWER),
+            &[by_cpu, "each writes its session's row; a look-up writes nothing"],
+        );
+        bench.table(table, &writing);
+    }
     Ok(())
+}
+
+/// Renewals of many users' sessions, in turns. A proof lives for a second from here on, so that whoever's turn comes again has a
+/// proof that is over again, as every edge that asks has.
+fn due(world: &World, coordinator: &Coordinator) -> Result<Arc<Requests>> {
+    sql::run(&world.tools, world.cluster.database_url(), "UPDATE settings SET proof_life_ms = 1000")?;
+    let template = world.cluster.user("user-0").context("no user")?;
+    seed::users(world, DUE as u64, template, Duration::from_secs(600))?;
+    let signer = Signer::of(coordinator)?;
+    let visitors = seed::choose(world, DUE)?;
+    let renewals = visitors.iter().map(|visitor| coordinator.check(&signer.proof(visitor)?, true));
+    Ok(Requests::new(renewals.collect::<Result<_>>()?))
 }
 
 /// `a ÷ b` per second of processor time.
