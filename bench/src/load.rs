@@ -68,7 +68,9 @@ impl Requests {
 impl Contender {
     /// Seconds of processor time that its processes have used until now.
     fn cpu_s(&self) -> f64 {
-        cpu::seconds(&self.pids.iter().flat_map(|pid| cpu::family(*pid)).collect::<Vec<_>>())
+        let all: Vec<u32> = self.pids.iter().flat_map(|pid| cpu::family(*pid)).collect();
+        // A process that ends (a connection that was idle for too long) leaves what it has used to its parent.
+        cpu::seconds(&all) + all.iter().map(|pid| cpu::seconds_of_ended_children(*pid)).sum::<f64>()
     }
 }
 
@@ -131,7 +133,8 @@ pub fn rounds_with(
             let turn = turn(contender, drive.connections, drive.turn).with_context(|| contender.name.clone())?;
             let count = turn.latencies_ms.len() as f64;
             series.per_second.push(count / turn.wall_s);
-            series.per_cpu_second.push(if turn.cpu_s > 0.0 { count / turn.cpu_s } else { 0.0 });
+            anyhow::ensure!(turn.cpu_s >= 0.0, "{}: a process ended in the middle of a turn", contender.name);
+            series.per_cpu_second.push(count / turn.cpu_s.max(1e-3));
             series.median_ms.push(quantile(&turn.latencies_ms, 0.5).unwrap_or_default());
             series.p99_ms.push(quantile(&turn.latencies_ms, 0.99).unwrap_or_default());
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use xtask::cluster::Database;
 use xtask::paths;
 use xtask::process::Recipe;
 
@@ -52,6 +53,8 @@ pub fn run(drive: Drive, bench: &mut Bench) -> Result<()> {
     let world = World::start("sessions", |options| {
         options.users = users(USERS);
         options.edges = 0;
+        // It would fall into some turns and not into others.
+        options.database = Database::Own(vec!["autovacuum=off".into()]);
         options.coordinator_environment.push(("EDGEKEEP_DATABASE__CONNECTIONS".into(), CONNECTIONS.to_string()));
     })?;
     let coordinator = Coordinator::first(&world.cluster)?;

@@ -242,11 +242,12 @@ impl Reader {
 }
 
 /// From now on a read finds a handful of rows by their index. Planned once: that took Postgres longer than to run it. The one
-/// plan knows no transaction id, so it would take them for a third of the table, and read all of it.
+/// plan knows no transaction id, so it would take them for a third of the table, and read all of it, or start processes to help.
 async fn expect_little(connection: &mut PgConnection) -> Result<(), End> {
     let planned_once = sqlx::query!(
         "SELECT set_config('plan_cache_mode', 'force_generic_plan', false) AS plans,
-                set_config('enable_seqscan', 'off', false) AS scans"
+                set_config('enable_seqscan', 'off', false) AS scans,
+                set_config('max_parallel_workers_per_gather', '0', false) AS workers"
     )
     .fetch_all(connection);
     match timeout(READ_LIMIT, planned_once).await {
