@@ -49,15 +49,16 @@ impl Raises {
     ///
     /// # Errors
     /// The verdict, where the session is not current.
-    pub fn decide(&mut self, claims: &Claims, found: Found, lifetimes: &Lifetimes) -> Result<Renewed, Verdict> {
+    pub fn decide(&mut self, claims: &Claims, mut found: Found, lifetimes: &Lifetimes) -> Result<Renewed, Verdict> {
         let now_ms = found.now_ms;
+        // Before anything is decided: who was raised a moment ago has not been idle.
+        if let (Some(written), Some(session)) = (self.written.get(&claims.session_id), &mut found.session) {
+            session.times = written.times;
+        }
         let mut current = match decide(claims, found) {
             Verdict::Current(current) => current,
             verdict => return Err(verdict),
         };
-        if let Some(written) = self.written.get(&claims.session_id) {
-            current.times = written.times;
-        }
         let renew_after_ms = match lifetimes.renew(current.times, now_ms) {
             Renewal::Expired => return Err(Verdict::Ended(Reason::Expired)),
             Renewal::SignUpTo { renew_after_ms } => renew_after_ms,
@@ -129,6 +130,15 @@ mod tests {
         let written: Vec<_> =
             raises.writes().map(|write| (write.session_id.0[0], write.times.proof_until_ms)).collect();
         assert_eq!(written, [(1, 700), (2, 800)], "no proof reaches further than what is written");
+    }
+
+    #[test]
+    fn nobody_is_idle_who_was_raised_a_millisecond_ago() {
+        let mut raises = Raises::default();
+        for now_ms in [3_599, 3_600] {
+            let renewed = raises.decide(&claims(1), found(now_ms), &LIVES);
+            assert_eq!(renewed.map(|renewed| renewed.renew_after_ms), Ok(3_899), "at {now_ms}");
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! What this module guarantees:
 //! - Renewals that come together share one transaction: its locks are taken in the order of users, like everybody's, and
 //!   what is decided behind them is [`edgekeep_shared::raise`].
-//! - A user whose row somebody holds for long keeps nobody else waiting for more than [`LOCKS_TOGETHER_MS`]: what failed
-//!   together is tried one by one. A commit whose outcome is unknown is unknown to all of them.
+//! - A user whose row somebody holds for long, or that cannot be read, fails nobody else: a batch waits for
+//!   [`LOCKS_TOGETHER_MS`] for each lock, those who come later wait for [`LONGEST_TURN`], and what failed together is tried
+//!   one by one, a few at a time. A commit whose outcome is unknown is unknown to all of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgekeep_shared::gather::{Askers, GATHER_LIMIT_MS};
@@ -16,7 +18,7 @@ use edgekeep_shared::revision::Revision;
 use edgekeep_shared::token::Claims;
 use edgekeep_shared::verdict::{Found, FoundSession, FoundUser, Verdict};
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::batch;
@@ -26,7 +28,9 @@ use crate::db::{self, DbError, outcomes, run_tx};
 /// The most renewals in one transaction: what failed together is tried one by one.
 const TOGETHER: usize = 64;
 
-/// How long those who come together wait for each other's locks, in milliseconds.
+/// How many of those that failed together are tried alone at a time: the other connections are for everybody else.
+const ALONE: usize = 4;
+/// How long those who come together wait for each lock that somebody else holds, in milliseconds.
 const LOCKS_TOGETHER_MS: &str = "100";
 
 /// How long those who come later wait for a transaction to end.
@@ -45,6 +49,7 @@ pub(super) struct Ask {
 pub(super) async fn run(mut questions: mpsc::Receiver<Ask>, pool: PgPool) {
     let mut waiting = Vec::with_capacity(TOGETHER);
     let mut askers = Askers::new(TOGETHER);
+    let alone = Arc::new(Semaphore::new(ALONE));
     while questions.recv_many(&mut waiting, TOGETHER).await > 0 {
         batch::gather(&mut questions, &mut waiting, &askers, Duration::from_millis(GATHER_LIMIT_MS)).await;
         waiting.retain(|ask| !ask.reply.is_closed());
@@ -52,13 +57,13 @@ pub(super) async fn run(mut questions: mpsc::Receiver<Ask>, pool: PgPool) {
         let count = asks.len();
         if count > 0 {
             // Goes on by itself: who waits for a lock keeps nobody waiting who comes later.
-            let _ = timeout(LONGEST_TURN, tokio::spawn(answer(asks, pool.clone()))).await;
+            let _ = timeout(LONGEST_TURN, tokio::spawn(answer(asks, pool.clone(), Arc::clone(&alone)))).await;
         }
         askers.answered(count, questions.len());
     }
 }
 
-async fn answer(asks: Vec<Ask>, pool: PgPool) {
+async fn answer(asks: Vec<Ask>, pool: PgPool, alone: Arc<Semaphore>) {
     let (claims, replies): (Vec<_>, Vec<_>) = asks.into_iter().map(|ask| (ask.claims, ask.reply)).unzip();
     match raise(&pool, &claims).await {
         Ok(outcomes) => {
@@ -67,16 +72,16 @@ async fn answer(asks: Vec<Ask>, pool: PgPool) {
                 let _ = reply.send(Ok(outcome));
             }
         }
-        // Nothing has happened, and it may have been one of them that could not be had.
-        Err(DbError::Unavailable(_) | DbError::Conflict(_)) if claims.len() > 1 => {
+        // Nothing has happened, and it may have been for one of them.
+        Err(error) if claims.len() > 1 && !matches!(error, DbError::CommitUnknown(_)) => {
             for (claims, reply) in claims.into_iter().zip(replies) {
-                let pool = pool.clone();
+                let (pool, alone) = (pool.clone(), Arc::clone(&alone));
                 tokio::spawn(async move {
-                    let alone = raise(&pool, std::slice::from_ref(&claims)).await;
-                    let outcome = alone.and_then(|outcomes| {
-                        outcomes.into_iter().next().ok_or(DbError::Corrupt("a renewal without an outcome"))
-                    });
-                    let _ = reply.send(outcome);
+                    // It is never closed.
+                    let _place = alone.acquire().await;
+                    if !reply.is_closed() {
+                        let _ = reply.send(raise_one(&pool, &claims).await);
+                    }
                 });
             }
         }
@@ -86,6 +91,11 @@ async fn answer(asks: Vec<Ask>, pool: PgPool) {
             }
         }
     }
+}
+
+async fn raise_one(pool: &PgPool, claims: &Claims) -> Result<Outcome, DbError> {
+    let outcomes = raise(pool, std::slice::from_ref(claims)).await?;
+    outcomes.into_iter().next().ok_or(DbError::Corrupt("a renewal without an outcome"))
 }
 
 /// Raises these sessions' times in one transaction: epoch, settings and the users' rows first; then sessions, roles,

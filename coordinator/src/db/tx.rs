@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use tokio::time::timeout;
 
 use super::DbError;
 use crate::feed::doubt::watched;
@@ -47,7 +48,7 @@ impl Try {
         name: &'static str,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        match tokio::time::timeout(WORK_LIMIT, work).await {
+        match timeout(WORK_LIMIT, work).await {
             Ok(result) => result,
             Err(_) => Err(DbError::Unavailable(format!("{name} took longer than {} s", WORK_LIMIT.as_secs())).into()),
         }
@@ -78,7 +79,7 @@ impl Try {
             return Err(DbError::Corrupt("a transaction that is over"));
         };
         let mut guard = CloseUnlessTold { connection: Some(&mut connection) };
-        let committed = tokio::time::timeout(COMMIT_LIMIT, guard.execute_commit()).await;
+        let committed = timeout(COMMIT_LIMIT, guard.execute_commit()).await;
         let unknown = match committed {
             Ok(Ok(())) => {
                 guard.connection = None;
@@ -98,7 +99,7 @@ impl Try {
         if let Some(mut connection) = self.connection.take() {
             let rolled_back = async { sqlx::query!("ROLLBACK").execute(&mut *connection).await };
             // The work may have been cut off within a statement. A server that loses the connection rolls back itself.
-            if !matches!(tokio::time::timeout(Duration::from_millis(500), rolled_back).await, Ok(Ok(_))) {
+            if !matches!(timeout(Duration::from_millis(500), rolled_back).await, Ok(Ok(_))) {
                 connection.close_on_drop();
             }
         }
@@ -159,25 +160,33 @@ impl First {
 }
 
 /// A connection that has just answered. Those of the pool may have died while nobody used them, all of them: nothing has
-/// begun on one that fails here, so the next one is tried.
+/// begun on one that fails here, so the next one is tried. One may also be dead without a sign (a server without power, a
+/// network that drops what it forwarded): it gets a third of the time that all of this has.
 async fn answering(pool: &PgPool, first: First) -> Result<PoolConnection<Postgres>, DbError> {
+    let limit = pool.options().get_acquire_timeout();
+    let late = || DbError::Unavailable(format!("no connection that answers within {} ms", limit.as_millis()));
+    timeout(limit, living(pool, first, limit / 3)).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn living(pool: &PgPool, first: First, each: Duration) -> Result<PoolConnection<Postgres>, DbError> {
     let mut left = pool.options().get_max_connections();
     loop {
         let mut connection = pool.acquire().await?;
         // If this future is dropped here, the server may be in a transaction that nobody knows of.
         let mut guard = CloseUnlessTold { connection: Some(&mut connection) };
         let asked = match &mut guard.connection {
-            Some(connection) => first.ask(connection).await,
-            None => Ok(()),
+            Some(connection) => timeout(each, first.ask(connection)).await,
+            None => Ok(Ok(())),
         };
         match asked {
-            Ok(()) => {
+            Ok(Ok(())) => {
                 guard.connection = None;
                 drop(guard);
                 return Ok(connection);
             }
-            Err(DbError::Unavailable(_)) if left > 0 => left -= 1,
-            Err(error) => return Err(error),
+            Ok(Err(DbError::Unavailable(_))) | Err(_) if left > 0 => left -= 1,
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(DbError::Unavailable("no connection answers".to_owned())),
         }
     }
 }

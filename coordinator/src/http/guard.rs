@@ -188,7 +188,17 @@ pub(super) async fn around(serve: &impl Serve, request: Request) -> Response {
         }
     };
     let answer = AssertUnwindSafe(answer).catch_unwind().instrument(span.clone()).await;
-    let mut response = answer.unwrap_or_else(|panic| span.in_scope(|| answer_panic(&*panic)));
+    let loud = |edge: &Option<String>| {
+        let span = request_span!(Level::INFO, id, method, label);
+        if let Some(edge) = edge {
+            span.record("edge", edge);
+        }
+        span
+    };
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(panic) => loud(&edge).in_scope(|| answer_panic(&*panic)),
+    };
     if method == Method::HEAD {
         response = without_body(response);
     }
@@ -209,10 +219,7 @@ pub(super) async fn around(serve: &impl Serve, request: Request) -> Response {
     }
     if quiet && status >= 400 {
         // The other may not be shown.
-        span = request_span!(Level::INFO, id, method, label);
-        if let Some(edge) = &edge {
-            span.record("edge", edge);
-        }
+        span = loud(&edge);
     }
     span.in_scope(|| {
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -265,6 +272,7 @@ mod tests {
             match route.door {
                 Door::Health => handlers::health(),
                 Door::Feed => Refusal::from(Failure::Overloaded).into_response(),
+                // `/v1/keys`, of which everything is logged, and `/metrics`, of which nothing is that ends well.
                 _ => panic!("a mistake"),
             }
         }
@@ -311,11 +319,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_answered_like_anything_else_and_logged() {
-        let (response, log) = served("/v1/keys").await;
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(response.headers()[REQUEST_ID], "id-1");
-        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
-        assert!(log.contains("a mistake") && log.contains("id-1") && log.contains("edge-1"), "{log}");
+        for path in ["/v1/keys", "/metrics"] {
+            let (response, log) = served(path).await;
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[REQUEST_ID], "id-1");
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+            let line = log.lines().find(|line| line.contains("a mistake"));
+            assert!(line.is_some_and(|line| line.contains("id-1") && line.contains("edge-1")), "{log}");
+        }
     }
 
     #[test]

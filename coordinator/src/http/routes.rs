@@ -1,4 +1,4 @@
-//! The route table: the one list of what this service answers. The router is built from it, and a test holds the
+//! The route table: the one list of what this service answers. `guard` dispatches by it, and a test holds the
 //! OpenAPI description against it.
 
 /// What a route does.

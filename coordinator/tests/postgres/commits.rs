@@ -1,13 +1,20 @@
 //! What becomes of an operation whose commit is never acknowledged.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use edgekeep::db::DbError;
 use edgekeep::failure::Failure;
 use edgekeep::login;
 use edgekeep_shared::problem::{Code, Reason};
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::PgConnectOptions;
+use tokio::io::copy;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Cluster, PASSWORD, failure, request};
+use crate::support::{Cluster, PASSWORD, failure, request, server};
 
 /// Makes `COMMIT` of what touches the table wait, as it would for a standby that does not answer.
 const SLOW_COMMIT: &str = "
@@ -82,6 +89,69 @@ async fn connections_that_have_died_unnoticed_cost_nobody_an_answer() {
                      WHERE datname = current_database() AND application_name = 'edgekeep' AND state = 'idle'
                      AND pid <> pg_backend_pid()";
         assert!(cluster.number(ended).await > 1);
+    }
+}
+
+/// Forwards connections to a server; those that are open when `stalled` is set get no byte through from then on, and stay open.
+async fn forwarder(to: String, stalled: Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let (stalled, to) = (Arc::clone(&stalled), to.clone());
+            tokio::spawn(async move {
+                let dies = !stalled.load(Ordering::Relaxed);
+                let server = TcpStream::connect(to).await.unwrap();
+                let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                    (client.into_split(), server.into_split());
+                let both = async {
+                    tokio::join!(copy(&mut from_client, &mut to_server), copy(&mut from_server, &mut to_client))
+                };
+                let stall = async {
+                    while !(dies && stalled.load(Ordering::Relaxed)) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                tokio::select! {
+                    _ = both => {}
+                    () = stall => tokio::time::sleep(Duration::from_secs(60)).await,
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_dead_without_a_sign_are_given_up() {
+    let stalled = Arc::new(AtomicBool::new(false));
+    let server = server();
+    let to = format!("{}:{}", server.get_host(), server.get_port());
+    let address = forwarder(to, Arc::clone(&stalled)).await;
+    let cluster = Cluster::with(|config| {
+        let server: PgConnectOptions = config.database_url.0.parse().unwrap();
+        config.database_url.0 = server.host("127.0.0.1").port(address.port()).to_url_lossy().to_string();
+        config.database.acquire_timeout_ms = 1_500;
+    })
+    .await;
+    let names = ["ann", "bob", "cid"];
+    for name in names {
+        cluster.user(name, &[]).await;
+    }
+    // Together, so that the pool has as many connections.
+    futures_util::future::join_all(names.map(|name| cluster.signed_in(name, "first"))).await;
+    stalled.store(true, Ordering::Relaxed);
+    // Each try gives up a few of them, in bounded time.
+    let begun = Instant::now();
+    for tries in 0.. {
+        let login = cluster.login(request("ann", PASSWORD, &format!("later-{tries}")));
+        let answered = tokio::time::timeout(Duration::from_secs(10), login).await;
+        if answered.expect("an answer in bounded time").is_ok() {
+            println!("{tries} logins failed, for {:?}", begun.elapsed());
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "after {tries} tries");
     }
 }
 

@@ -22,7 +22,8 @@ pub const PASSWORD: &str = "a perfectly good password";
 /// Held while a database is made from the template: two copies at once refuse each other.
 const COPY_LOCK: i64 = 0x6564_6765_7465_7374;
 
-fn server() -> PgConnectOptions {
+/// The server that tests make databases on.
+pub fn server() -> PgConnectOptions {
     let url = std::env::var("EDGEKEEP_TEST_DATABASE_URL").or_else(|_| std::env::var("DATABASE_URL"));
     url.expect("EDGEKEEP_TEST_DATABASE_URL or DATABASE_URL names a Postgres server").parse().unwrap()
 }
